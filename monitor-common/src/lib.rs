@@ -1,0 +1,8 @@
+//! The contract between Weir's kernel side and its daemon, and all logic that both run.
+//!
+//! Everything here is pure: bytes, integers and time come in, values go out. No I/O, no allocation, no panics.
+#![cfg_attr(not(any(feature = "std", test)), no_std)]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
+
+pub mod event;
+pub mod ledger;

@@ -1,0 +1,2 @@
+//! Weir's daemon and CLI.
+pub mod view;

@@ -1,0 +1,283 @@
+//! What the daemon shows: the rows and records that the control socket serves as JSON and the CLI prints.
+//!
+//! Field names are an interface: `-o json` prints them as they stand. Add fields, never rename or remove one.
+//! Counts are exact unless a field says otherwise; times are RFC 3339 in UTC or seconds as `f64`; sizes are bytes.
+
+use serde::{Deserialize, Serialize};
+
+/// Side of a request that the observed process is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// Served by the process.
+    Inbound,
+    /// Made by the process.
+    Outbound,
+}
+
+/// Requests per second, averaged over the last 1 s, 10 s, 1 min and 1 h.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Rates {
+    /// Over the last complete second.
+    #[serde(rename = "1s")]
+    pub s1: f64,
+    /// Over the last 10 complete seconds.
+    #[serde(rename = "10s")]
+    pub s10: f64,
+    /// Over the last 60 complete seconds.
+    #[serde(rename = "1m")]
+    pub m1: f64,
+    /// Over the last hour, in steps of a minute.
+    #[serde(rename = "1h")]
+    pub h1: f64,
+}
+
+/// Totals of one identity, workload or route.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Requests, answered or not.
+    pub requests: u64,
+    /// Requests by class of status: none (no answer), 1xx (tunnels), 2xx, 3xx, 4xx, 5xx.
+    pub status: [u64; 6],
+    /// Bytes of requests (heads and bodies).
+    pub request_bytes: u64,
+    /// Bytes of responses (heads and bodies).
+    pub response_bytes: u64,
+    /// Rates.
+    pub rates: Rates,
+    /// Latency in seconds: median, 95th and 99th percentile; `None` without an answered request.
+    pub latency: Option<Latency>,
+}
+
+/// Percentiles of the time from the end of the request head to the end of the response, in seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Latency {
+    /// Median.
+    pub p50: f64,
+    /// 95th percentile.
+    pub p95: f64,
+    /// 99th percentile.
+    pub p99: f64,
+}
+
+/// One identity in one direction. `weir identities`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct IdentityRow {
+    /// The string by which configuration and CLI refer to it: its configured name, else `kind:` and what identifies it.
+    pub identity: String,
+    /// `bearer`, `jwt`, `basic`, `aws`, `api_key`, `query_key`, `cookie`, `client`, `workload`, or `other`.
+    pub kind: String,
+    /// Fingerprint of the credential as 16 hexadecimal digits; empty for identities without a credential.
+    pub fingerprint: String,
+    /// Direction.
+    pub direction: Direction,
+    /// Name of the header, query key or cookie that carried it; empty without a credential.
+    pub carrier: String,
+    /// JWT issuer, unverified; empty otherwise.
+    pub issuer: String,
+    /// JWT subject, unverified, or Basic user; empty otherwise.
+    pub subject: String,
+    /// Client addresses (or destinations, for outbound) seen, at most 8, the latest first.
+    pub peers: Vec<String>,
+    /// Workloads seen, at most 8, the latest first.
+    pub workloads: Vec<String>,
+    /// Time of the first request.
+    pub first_seen: String,
+    /// Time of the latest request.
+    pub last_seen: String,
+    /// Counts.
+    #[serde(flatten)]
+    pub totals: Totals,
+}
+
+/// One local process in one direction. `weir processes`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProcessRow {
+    /// Process id.
+    pub pid: u32,
+    /// Start, RFC 3339.
+    pub started: String,
+    /// Executable, or the thread's name in brackets when it was gone too soon.
+    pub exe: String,
+    /// Name of the command.
+    pub comm: String,
+    /// User name, or the number.
+    pub user: String,
+    /// `unit:NAME`, `container:ID` or `exe:PATH`.
+    pub workload: String,
+    /// cgroup path, empty when not known.
+    pub cgroup: String,
+    /// Whether it still runs.
+    pub alive: bool,
+    /// Direction.
+    pub direction: Direction,
+    /// Counts.
+    #[serde(flatten)]
+    pub totals: Totals,
+}
+
+/// One route in one direction. `weir routes`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RouteRow {
+    /// Host as named by the request, empty for inbound.
+    pub host: String,
+    /// Method, `_OTHER` for unknown ones.
+    pub method: String,
+    /// Template, `_other` beyond the bound, `_unknown` when the path was not seen.
+    pub route: String,
+    /// Direction.
+    pub direction: Direction,
+    /// Workload that serves or calls it (the latest).
+    pub workload: String,
+    /// Counts.
+    #[serde(flatten)]
+    pub totals: Totals,
+}
+
+/// One open connection that carries HTTP. `weir connections`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConnectionRow {
+    /// Identifier, hexadecimal.
+    pub id: String,
+    /// Direction.
+    pub direction: Direction,
+    /// `tcp`, `unix` or `tls`.
+    pub transport: String,
+    /// Local address and port, empty when not known.
+    pub local: String,
+    /// Remote address and port, `unknown` when not known.
+    pub peer: String,
+    /// Process id.
+    pub pid: u32,
+    /// `unit:NAME`, `container:ID` or `exe:PATH`.
+    pub workload: String,
+    /// Identity of the latest request.
+    pub identity: String,
+    /// Requests so far.
+    pub requests: u64,
+    /// Requests without a response so far.
+    pub outstanding: u64,
+    /// Joined in the middle.
+    pub joined: bool,
+    /// Since, RFC 3339.
+    pub since: String,
+}
+
+/// One finished request. `weir tail`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RequestRecord {
+    /// Time of the head, RFC 3339 with microseconds.
+    pub time: String,
+    /// Direction.
+    pub direction: Direction,
+    /// Identity.
+    pub identity: String,
+    /// Kind of the identity.
+    pub kind: String,
+    /// Other credentials in the same request.
+    pub also: Vec<String>,
+    /// Client address (inbound) or destination (outbound), `unknown` when not known.
+    pub peer: String,
+    /// Process id.
+    pub pid: u32,
+    /// `unit:NAME`, `container:ID` or `exe:PATH`.
+    pub workload: String,
+    /// Method as sent, escaped and bounded.
+    pub method: String,
+    /// Host as sent, escaped and bounded.
+    pub host: String,
+    /// Path without query, escaped and bounded.
+    pub path: String,
+    /// Route template.
+    pub route: String,
+    /// `1.0` or `1.1`.
+    pub version: String,
+    /// Status code, 0 without an answer.
+    pub status: u16,
+    /// Seconds from the end of the request head to the end of the response.
+    pub duration: f64,
+    /// Bytes of the request.
+    pub request_bytes: u64,
+    /// Bytes of the response.
+    pub response_bytes: u64,
+    /// `tcp`, `unix` or `tls`.
+    pub transport: String,
+    /// User agent, escaped and bounded.
+    pub user_agent: String,
+    /// `ambiguous`, `lax`, `joined`, `truncated`: what was odd about it.
+    pub notes: Vec<String>,
+}
+
+/// One row of the loss ledger.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LossRow {
+    /// `hook`, `ring`, `state`, `tls`, `decode` or `tracker`.
+    pub stage: String,
+    /// What happened.
+    pub reason: String,
+    /// How often.
+    pub count: u64,
+}
+
+/// A hook or probe. `weir status`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookRow {
+    /// Name of the program.
+    pub name: String,
+    /// What it is attached to.
+    pub target: String,
+    /// Whether `/readyz` waits for it.
+    pub mandatory: bool,
+    /// Whether it is attached.
+    pub attached: bool,
+}
+
+/// The daemon's state. `weir status`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the daemon.
+    pub version: String,
+    /// Process id of the daemon.
+    pub pid: u32,
+    /// Since, RFC 3339.
+    pub started: String,
+    /// Kernel release.
+    pub kernel: String,
+    /// Every mandatory hook is attached and the ring has been polled.
+    pub ready: bool,
+    /// Form of the socket hook: `tp_btf` or `fexit`.
+    pub socket_hook: String,
+    /// Hooks and probes.
+    pub hooks: Vec<HookRow>,
+    /// Requests counted in the kernel, inbound.
+    pub requests_inbound: u64,
+    /// Requests counted in the kernel, outbound.
+    pub requests_outbound: u64,
+    /// Records produced in the kernel.
+    pub records_produced: u64,
+    /// Records delivered to the daemon.
+    pub records_delivered: u64,
+    /// Losses, only the rows that are not zero.
+    pub losses: Vec<LossRow>,
+    /// Identities tracked.
+    pub identities: u64,
+    /// Connections open.
+    pub connections: u64,
+    /// What is excluded from observation and why.
+    pub excluded: Vec<String>,
+    /// Resident memory of the daemon.
+    pub resident_bytes: u64,
+}
+
+/// One check of `weir doctor`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckRow {
+    /// `PASS`, `WARN` or `FAIL`.
+    pub result: String,
+    /// What was checked.
+    pub check: String,
+    /// What was found.
+    pub detail: String,
+    /// What to do, empty on PASS.
+    pub remedy: String,
+}
