@@ -3,6 +3,7 @@
 //! Needs a compiler that can build `core` for `bpfel-unknown-none`, and `bpf-linker` on the PATH; `cargo xtask setup`
 //! installs both. `WEIR_BPF_CARGO` and `WEIR_BPF_RUSTC` choose other ones.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
@@ -46,7 +47,8 @@ fn build(root: &Path, out: &Path) -> Result<PathBuf, String> {
     let (cargo, rustc) = if debian { ("/usr/bin/cargo", Some("/usr/bin/rustc")) } else { ("cargo", None) };
     let cargo = env::var("WEIR_BPF_CARGO").unwrap_or_else(|_| cargo.into());
     let rustc = env::var("WEIR_BPF_RUSTC").ok().or(rustc.map(Into::into));
-    let target = out.join("bpf");
+    // One folder for every profile and check of this workspace: cargo builds `core` for the target only once.
+    let target = out.ancestors().nth(4).unwrap_or(out).join("bpf");
     let mut command = Command::new(&cargo);
     if !debian && env::var_os("WEIR_BPF_CARGO").is_none() {
         command.arg("+nightly");
@@ -59,7 +61,10 @@ fn build(root: &Path, out: &Path) -> Result<PathBuf, String> {
     // The outer cargo's settings are for the host compiler.
     for (name, _) in env::vars() {
         let outer = name.starts_with("CARGO") && !matches!(&*name, "CARGO_HOME");
-        if outer || name.starts_with("RUSTC") || matches!(&*name, "RUSTFLAGS" | "RUSTUP_TOOLCHAIN" | "TARGET" | "HOST") {
+        if outer
+            || name.starts_with("RUSTC")
+            || matches!(&*name, "RUSTFLAGS" | "RUSTUP_TOOLCHAIN" | "TARGET" | "HOST")
+        {
             command.env_remove(&name);
         }
     }
@@ -67,11 +72,22 @@ fn build(root: &Path, out: &Path) -> Result<PathBuf, String> {
     if let Some(rustc) = rustc {
         command.env("RUSTC", rustc);
     }
+    if let Some(path) = path_with_cargo_bin() {
+        command.env("PATH", path);
+    }
     let status = command.status().map_err(|error| format!("{cargo}: {error}"))?;
     if !status.success() {
         return Err(format!("{cargo} ended with {status}"));
     }
     Ok(target.join("bpfel-unknown-none/bpf/weir-ebpf"))
+}
+
+/// The PATH with the folder where `cargo install` puts programs, which Debian's cargo does not put there.
+fn path_with_cargo_bin() -> Option<OsString> {
+    let home = env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cargo")))?;
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::join_paths(env::split_paths(&path).chain([home.join("bin")])).ok()
 }
 
 fn var(name: &str) -> String {

@@ -363,7 +363,9 @@ pub fn decode(bytes: &[u8]) -> Result<Event<'_>, DecodeError> {
     let short = DecodeError::Short;
     Ok(match found {
         kind::CONN => Event::Conn(Conn::from_bytes(bytes).ok_or(short)?.0),
-        kind::REQUEST => Request::from_bytes(bytes).map(|(record, rest)| Event::Request(record, rest)).ok_or(short)?,
+        kind::REQUEST => {
+            Request::from_bytes(bytes).map(|(record, rest)| Event::Request(record, rest)).ok_or(short)?
+        }
         kind::HEAD_PART => {
             HeadPart::from_bytes(bytes).map(|(record, rest)| Event::HeadPart(record, rest)).ok_or(short)?
         }
