@@ -1,2 +1,3 @@
 //! Weir's daemon and CLI.
+pub mod config;
 pub mod view;
