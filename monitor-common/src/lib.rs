@@ -5,4 +5,6 @@
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 pub mod event;
+pub mod http1;
 pub mod ledger;
+pub mod siphash;

@@ -1,0 +1,286 @@
+//! Credential values: hashed word by word while they go by, never stored. The result is what
+//! [`crate::siphash::fingerprint`] computes from the whole value.
+
+use super::state::{flag, kind, phase};
+use super::window::{Access, HIGH, ONES, blank, blanks, le, low_byte, opaque, zeros};
+use super::{Env, SEG, TAIL, need};
+use crate::event::{CREDS, cred};
+use crate::siphash::{SCHEME_AWS, SCHEME_AWS4, State, absorb, finish};
+
+/// `Stream::stage`: blanks in front of the value.
+const LEAD: u8 = 0;
+/// Behind the scheme.
+const GAP: u8 = 1;
+/// In the bytes that are hashed.
+const BYTES: u8 = 2;
+
+/// Bytes that must be visible to judge a scheme.
+const SCHEME: u32 = 17;
+/// Blanks skipped in one tick.
+const SKIPS: u32 = 8;
+const SPACES: u64 = ONES * b' ' as u64;
+/// The bit that tells lower-case letters from upper-case ones, in eight bytes.
+const CASE: u64 = ONES * 0x20;
+
+/// A piece of the value of kind `k` at `p0`, in a line that ends at `nl` if that is below `end`. True: nothing more can be
+/// done in this read.
+#[inline(always)]
+pub(super) fn credential<E: Env>(e: &mut E, k: u8, p0: u32, nl: u32, end: u32) -> bool {
+    let found = nl < end;
+    let mut p = p0;
+    let mut stage = e.s().stage;
+    if stage != BYTES {
+        let mut i = 0;
+        while i < SKIPS {
+            if !blank(e.byte(p)) {
+                break;
+            }
+            p = p.wrapping_add(1);
+            i = opaque(i + 1);
+        }
+        if i == SKIPS || (p >= end && !found) {
+            // the sentinel behind the data is no blank, so `p` is at most `end`
+            e.c().pos = p;
+            return p >= end && need(e);
+        }
+    }
+    let mut stop; // hash whole words below this
+    if found {
+        stop = nl;
+        if e.byte(nl.wrapping_sub(1)) == b'\r' {
+            stop = nl.wrapping_sub(1);
+        } else {
+            e.s().flags |= flag::BARE_LF;
+        }
+        let mut i = 0;
+        while i < SKIPS {
+            if stop <= p || !blank(e.byte(stop.wrapping_sub(1))) {
+                break;
+            }
+            stop = stop.wrapping_sub(1);
+            i = opaque(i + 1);
+        }
+    } else {
+        let lim = if end.wrapping_sub(p) > SEG { p.wrapping_add(SEG) } else { end };
+        stop = lim.wrapping_sub(TAIL);
+        if lim.wrapping_sub(p) < TAIL + 8 {
+            e.c().pos = p;
+            return need(e);
+        }
+    }
+    if stage == LEAD && found && p >= stop {
+        return value_end(e, nl); // an empty value is no credential
+    }
+    let seen = if found { stop } else { end }; // of the value
+    let mut v: State;
+    let mut hashed;
+    if stage == LEAD {
+        v = e.nm().sip[(k & 31) as usize];
+        hashed = 16;
+        if k == kind::AUTH {
+            let (words, len) = scheme(e, p, seen);
+            let aws4 = words[0] == SCHEME_AWS4[0] && words[1] == SCHEME_AWS4[1];
+            let aws = words[0] == SCHEME_AWS[0] && words[1] == 0;
+            v = absorb(
+                absorb(v, if aws4 { SCHEME_AWS[0] } else { words[0] }),
+                if aws4 { 0 } else { words[1] },
+            );
+            e.s().delim = if aws4 {
+                b'/'
+            } else if aws {
+                b':'
+            } else {
+                0
+            };
+            p = p.wrapping_add(len);
+            if len != 0 && p < seen {
+                p = p.wrapping_add(1);
+                stage = GAP;
+            }
+            if stage == GAP && (aws4 || blank(e.byte(p)) || !found) {
+                keep(e, v, hashed, GAP, p);
+                return false;
+            }
+        }
+    } else {
+        let [a, b, c, d, ..] = e.s().area;
+        v = [a, b, c, d];
+        hashed = e.s().hashed;
+        if stage == GAP && e.s().delim == b'/' {
+            let text = (e.word::<0>(p) ^ le(b"Credenti")) | ((e.word::<1>(p) ^ le(b"al=")) & 0xff_ffff);
+            if text == 0 && seen.wrapping_sub(p) >= 11 && p < seen {
+                p = p.wrapping_add(11);
+            } else {
+                e.s().delim = 0;
+            }
+        }
+    }
+    let mut over = found; // the value ends at `stop`
+    let delim = e.s().delim;
+    if delim != 0 {
+        let d = find_delim(e, p, delim);
+        if d < seen {
+            stop = d;
+            over = true;
+        }
+    }
+    let start = p;
+    let mut last = SPACES; // the final word, filled up with blanks
+    let mut cut = false;
+    let mut i = 0;
+    while i < SEG / 8 {
+        let r = stop.wrapping_sub(p);
+        if r < 8 || r > SEG {
+            break;
+        }
+        let m = e.word::<0>(p);
+        if maybe_blank((m >> 56) as u8) && (blanks(m) == HIGH || blanks(e.word::<1>(p)) == HIGH) {
+            last = m;
+            cut = true;
+            break;
+        }
+        v = absorb(v, m);
+        p = p.wrapping_add(8);
+        i = opaque(i + 1);
+    }
+    hashed = (p.wrapping_sub(start) as u8).wrapping_add(hashed);
+    if !over && !cut {
+        keep(e, v, hashed, BYTES, p);
+        return false;
+    }
+    let r = stop.wrapping_sub(p);
+    if !cut && r < 8 {
+        let beyond = u64::MAX << (r * 8);
+        last = (e.word::<0>(p) & !beyond) | (SPACES & beyond);
+    }
+    let (tail, n) = trimmed(last);
+    let fp = finish(v, tail, hashed.wrapping_add(n));
+    let number = if k != kind::AUTH {
+        k
+    } else if delim != 0 {
+        cred::AWS
+    } else {
+        cred::AUTHORIZATION
+    };
+    add(e, number, fp);
+    if found {
+        return value_end(e, nl);
+    }
+    e.c().pos = if p < end { p } else { end };
+    e.s().kind = kind::SKIP; // the rest of the line
+    false
+}
+
+/// The line that ends at `nl` is done.
+#[inline(always)]
+fn value_end<E: Env>(e: &mut E, nl: u32) -> bool {
+    e.c().pos = nl.wrapping_add(1);
+    e.s().phase = phase::HEADER;
+    false
+}
+
+/// Keeps the state of the hash until the next tick.
+#[inline(always)]
+fn keep<E: Env>(e: &mut E, v: State, hashed: u8, stage: u8, p: u32) {
+    let s = e.s();
+    [s.area[0], s.area[1], s.area[2], s.area[3]] = v;
+    s.hashed = hashed;
+    s.stage = stage;
+    e.c().pos = p;
+}
+
+/// The scheme at `p`, canonical, and its length; zeros when the first token is too long to be one.
+#[inline(always)]
+fn scheme<E: Env>(e: &E, p: u32, stop: u32) -> ([u64; 2], u32) {
+    let (m0, m1, m2) = (e.word::<0>(p), e.word::<1>(p), e.byte(p.wrapping_add(16)));
+    let (z0, z1) = (blanks(m0), blanks(m1));
+    let mut n = if z0 != 0 {
+        low_byte(z0)
+    } else if z1 != 0 {
+        8 + low_byte(z1)
+    } else if blank(m2) {
+        16
+    } else {
+        SCHEME
+    };
+    let seen = stop.wrapping_sub(p);
+    if seen < n {
+        n = seen;
+    }
+    if n >= SCHEME {
+        return ([0; 2], 0);
+    }
+    let low = if n >= 8 { u64::MAX } else { !(u64::MAX << (n * 8 & 63)) };
+    let high = if n >= 16 {
+        u64::MAX
+    } else if n > 8 {
+        !(u64::MAX << ((n - 8) * 8 & 63))
+    } else {
+        0
+    };
+    ([(m0 | CASE) & low, (m1 | CASE) & high], n)
+}
+
+/// Offset of the first `delim` at or after `p`, or `u32::MAX` when there is none in `SEG` bytes.
+#[inline(always)]
+fn find_delim<E: Env>(e: &E, p: u32, delim: u8) -> u32 {
+    let pattern = ONES * delim as u64;
+    let mut q = p;
+    let mut i = 0;
+    while i < SEG / 8 {
+        let t = zeros(e.word::<0>(q) ^ pattern);
+        if t != 0 {
+            return q.wrapping_add(low_byte(t));
+        }
+        q = q.wrapping_add(8);
+        i = opaque(i + 1);
+    }
+    u32::MAX
+}
+
+/// True for blanks and six other bytes that are rare in credentials: decides whether to look closer.
+#[inline(always)]
+const fn maybe_blank(byte: u8) -> bool {
+    byte & !(b' ' | b'\t') == 0
+}
+
+/// The bytes of a final word up to its last one that is not blank, and their number.
+#[inline(always)]
+const fn trimmed(word: u64) -> (u64, u8) {
+    let mut used = !blanks(word) & HIGH;
+    used |= used >> 8;
+    used |= used >> 16;
+    used |= used >> 32;
+    let n = (used >> 7).wrapping_mul(ONES) >> 56;
+    (word & (used >> 7).wrapping_mul(0xff), n as u8)
+}
+
+/// Records a credential: sorted by kind, at most [`CREDS`], the lowest kinds win.
+#[inline(always)]
+fn add<E: Env>(e: &mut E, number: u8, fp: u64) {
+    let s = e.s();
+    if s.cred[0] == 0 {
+        s.cred[0] = number;
+        s.fp[0] = fp;
+        return;
+    }
+    let full = s.cred[CREDS - 1] != 0;
+    if full {
+        s.more = 1;
+        if s.cred[CREDS - 1] <= number {
+            return;
+        }
+    }
+    let mut at = CREDS - 1;
+    while at > 0 {
+        let before = s.cred[at - 1];
+        if before != 0 && before <= number {
+            break;
+        }
+        s.cred[at] = before;
+        s.fp[at] = s.fp[at - 1];
+        at -= 1;
+    }
+    s.cred[at] = number;
+    s.fp[at] = fp;
+}

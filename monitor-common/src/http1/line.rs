@@ -1,0 +1,230 @@
+//! Start lines, chunk-size lines and the rest of long lines.
+
+use super::header::length;
+use super::memo::recall;
+use super::start::{method_of, other_method, status_line};
+use super::state::{flag, kind, method, phase};
+use super::window::{Access, blank, le, opaque};
+use super::{Env, HOLD, SEG, TAIL, fail, need};
+
+/// Advances a line that is no header line at its beginning. True: nothing more can be done in this read.
+#[inline(always)]
+pub(super) fn line<E: Env>(e: &mut E, ph: u8, p0: u32, end: u32) -> bool {
+    let mut p = p0;
+    if ph == phase::CHUNK && e.s().flags & flag::CRLF_DUE != 0 {
+        let w = e.word::<0>(p);
+        if w as u16 == 0x0a0d && p.wrapping_add(1) < end {
+            p = p.wrapping_add(2);
+        } else if w as u8 == b'\n' {
+            p = p.wrapping_add(1);
+            e.s().flags |= flag::BARE_LF;
+        } else if w as u8 == b'\r' && p.wrapping_add(1) >= end {
+            return need(e);
+        } else {
+            return fail(e);
+        }
+        e.s().flags &= !flag::CRLF_DUE;
+        e.c().pos = p;
+        if p >= end {
+            return need(e);
+        }
+    }
+    let nl = e.find_lf(p);
+    let found = nl < end;
+    let mut k = e.s().kind;
+    if ph == phase::START {
+        let w = e.word::<0>(p);
+        if found && (w as u8 == b'\n' || w as u16 == 0x0a0d) {
+            e.c().pos = nl.wrapping_add(1);
+            return false; // RFC 9112 section 2.2: blank lines before a start line
+        }
+        k = if e.resp() { kind::SKIP } else { kind::START };
+        if e.resp() {
+            if !status_line(w, end.wrapping_sub(p)) && w as u8 != b'\r' {
+                return fail(e);
+            }
+        } else if method_of(w) == method::OTHER && !other_method(e, p, end) && w as u8 != b'\r' {
+            return fail(e);
+        }
+        if !found && end.wrapping_sub(p) < HOLD {
+            return need(e);
+        }
+        if w as u8 == b'\r' {
+            return fail(e);
+        }
+        open(e, p, w);
+        if e.resp() {
+            let d = (e.word::<1>(p) >> 8) as u32;
+            if d & 0x00f0_f0f0 != 0x0030_3030 || (found && nl.wrapping_sub(p) < 12) {
+                return fail(e);
+            }
+            e.s().status = ((d & 15) * 100 + (d >> 8 & 15) * 10 + (d >> 16 & 15)) as u16;
+            if (w >> 56) as u8 == b'0' {
+                e.s().flags = flag::V10;
+            }
+        }
+        e.s().kind = k;
+        e.s().phase = phase::VALUE;
+    } else if ph == phase::CHUNK {
+        if !found && end.wrapping_sub(p) < HOLD {
+            return need(e);
+        }
+        if !chunk_size(e, p) {
+            return fail(e);
+        }
+        k = kind::CHUNK_EXT;
+        e.s().kind = k;
+        e.s().phase = phase::VALUE;
+    } else if k == kind::CL {
+        if found {
+            if !length(e, p) {
+                return false;
+            }
+        } else if blank(e.byte(p)) {
+            e.c().pos = p.wrapping_add(1);
+            return false;
+        } else if end.wrapping_sub(p) < HOLD {
+            return need(e);
+        } else {
+            length(e, p);
+            e.s().kind = kind::SKIP;
+        }
+    }
+    if !found {
+        // keep the tail; the rest of this line is of no interest
+        let lim = if end.wrapping_sub(p) > SEG { p.wrapping_add(SEG) } else { end };
+        if lim.wrapping_sub(p) > TAIL {
+            e.c().pos = lim.wrapping_sub(TAIL);
+            if lim != end {
+                return false;
+            }
+        }
+        return need(e);
+    }
+    let next = nl.wrapping_add(1);
+    e.c().pos = next;
+    let mut t = nl;
+    if e.byte(nl.wrapping_sub(1)) == b'\r' {
+        t = nl.wrapping_sub(1);
+    } else {
+        e.s().flags |= flag::BARE_LF;
+    }
+    e.s().phase = phase::HEADER;
+    if k == kind::START {
+        // " HTTP/1.x" ends the line, and the line holds more than that
+        let v = e.word::<0>(t.wrapping_sub(8));
+        let shown = u64::MAX >> 8;
+        if t.wrapping_sub(p) < 9
+            || t < p
+            || (v ^ le(b"HTTP/1.")) & shown != 0
+            || e.byte(t.wrapping_sub(9)) != b' '
+        {
+            return fail(e);
+        }
+        if (v >> 56) as u8 == b'0' {
+            e.s().flags |= flag::V10;
+        }
+        if recall(e, next, end) {
+            e.c().event = super::HEAD;
+        }
+    } else if ph == phase::START {
+        if recall(e, next, end) {
+            e.c().event = super::HEAD;
+        }
+    } else if k == kind::CHUNK_EXT {
+        if e.s().remaining != 0 {
+            e.s().phase = phase::DATA;
+        } else {
+            e.s().flags |= flag::TRAILER;
+        }
+    } else if k == kind::TE {
+        coding(e, p, t);
+    }
+    false
+}
+
+/// A head begins at `p`.
+#[inline(always)]
+fn open<E: Env>(e: &mut E, p: u32, w: u64) {
+    e.c().head_at = p;
+    let method = method_of(w);
+    let s = e.s();
+    s.method = method;
+    s.flags = 0;
+    s.open = 1;
+    s.same = 0;
+    s.more = 0;
+    s.shipped = 0;
+    s.cred = [0; 4];
+    // Volatile, or LLVM makes one memset call of the zeros, which on BPF is a slow loop over bytes.
+    volatile_zero(&mut s.remaining);
+    volatile_zero(&mut s.body);
+    let [a, b, c, d] = &mut s.fp;
+    volatile_zero(a);
+    volatile_zero(b);
+    volatile_zero(c);
+    volatile_zero(d);
+}
+
+#[inline(always)]
+fn volatile_zero(word: &mut u64) {
+    // SAFETY: a reference is valid for writes and aligned.
+    unsafe { core::ptr::from_mut(word).write_volatile(0) }
+}
+
+/// Reads the size of a chunk at `p`; false if it is malformed.
+#[inline(always)]
+fn chunk_size<E: Env>(e: &mut E, p: u32) -> bool {
+    let mut v = 0u64;
+    let mut i = 0;
+    let mut q = p;
+    while i < 32 {
+        let ch = e.byte(q);
+        let digit = ch.wrapping_sub(b'0');
+        let letter = (ch | 0x20).wrapping_sub(b'a');
+        let x = if digit < 10 {
+            digit
+        } else if letter < 6 {
+            letter + 10
+        } else {
+            break;
+        };
+        if v >> 59 != 0 {
+            return false;
+        }
+        v = v << 4 | x as u64;
+        q = q.wrapping_add(1);
+        i = opaque(i + 1);
+    }
+    if i == 0 || i == 32 {
+        return false;
+    }
+    let ch = e.byte(q);
+    if ch != b'\r' && ch != b'\n' && ch != b';' && !blank(ch) {
+        return false;
+    }
+    e.s().remaining = v;
+    true
+}
+
+/// Is `chunked` the last coding of the Transfer-Encoding line (or folded piece of it) from `p` to `t`?
+#[inline(always)]
+fn coding<E: Env>(e: &mut E, p: u32, t0: u32) {
+    let mut t = t0;
+    let mut i = 0;
+    while i < 8 {
+        if !blank(e.byte(t.wrapping_sub(1))) {
+            break;
+        }
+        t = t.wrapping_sub(1);
+        i = opaque(i + 1);
+    }
+    let w = e.word::<0>(t.wrapping_sub(8));
+    let sep = w as u8;
+    let text = (w | 0x2020_2020_2020_2000) >> 8 == le(b"chunked");
+    let last = text && (sep == b':' || sep == b',' || blank(sep)) && t.wrapping_sub(p) >= 8 && t > p;
+    // A request with a Transfer-Encoding that does not end in `chunked` is refused by any server (RFC 9112 section 6.3), so
+    // where more blanks follow than are looked at, `chunked` is in front of them.
+    let f = e.s().flags | flag::TE;
+    e.s().flags = if last || i == 8 { f | flag::CHUNKED } else { f & !flag::CHUNKED };
+}

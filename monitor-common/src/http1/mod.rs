@@ -1,0 +1,334 @@
+//! Exact, incremental HTTP/1.x framing. The same code runs in the kernel (as the callback of `bpf_loop`), in the daemon's
+//! tests and in the fuzzer, so counts equal the server's own.
+//!
+//! It owns: where messages begin and end, what a head says about its body, and the fingerprints of the credentials in it. It
+//! must not copy bodies, allocate, block, or keep bytes of a credential any longer than the next read. What it does not
+//! understand it gives up on ([`Env::desync`]); it never guesses a message boundary.
+//!
+//! # Use
+//! The caller owns a window of memory ([`Env::at`]) and the state of the stream. For each read it calls [`begin`], then
+//! [`tick`] until that returns true. A tick is a bounded unit of work: at most [`SEG`] bytes of one line, or up to eight
+//! uninteresting lines, or one body skip. The window is filled by [`Env::fill`] as the machine asks for bytes, so a read has no
+//! limit; bodies are skipped by arithmetic and never copied. What is too short to judge (at most [`HOLD`] bytes) is held in the
+//! state and put in front of the next read.
+
+mod body;
+mod credential;
+mod header;
+mod line;
+mod memo;
+mod names;
+mod start;
+mod state;
+mod window;
+
+pub use names::{CRED_HEADERS, NAME_BYTES, NAME_MIN, NAMES, Name, Names, NamesError};
+pub use start::{METHOD_BYTES, Start, plausible};
+pub use state::{Conn, Cur, MEMO, Memo, Shared, Stream, flag, kind, method, phase};
+
+use header::{Pass, header};
+use window::{Access, opaque};
+
+/// Bytes of data that the window holds; offsets are masked with `WIN - 1`.
+pub const WIN: usize = 4096;
+/// Bytes behind the window: 64 are read by the machine, the rest lets a record of [`crate::event::HEAD_BYTES`] be sent from
+/// any offset.
+pub const SLACK: usize = 4096 + 64;
+/// Bytes of scratch in front of the window, for the fixed part of a record that carries bytes of the window.
+pub const PRE: usize = 128;
+/// Bytes of one line looked at in one tick.
+pub const SEG: u32 = 256;
+/// Most bytes kept back between two reads: a header name of 31 bytes with its colon, and a word.
+pub const HOLD: u32 = 40;
+/// Bytes kept back inside a value: up to 8 trailing blanks or CR, and an incomplete word.
+pub const TAIL: u32 = 16;
+/// Most bytes of data copied into the window at a time: behind at most [`HOLD`] bytes and in front of the sentinel.
+pub const FILL: u32 = WIN as u32 - 64;
+/// Most bytes of a head. Servers refuse far smaller ones.
+pub const HEAD_MAX: u32 = 256 * 1024;
+/// Passes over header lines in one tick: one more for each line that matters.
+const ROUNDS: u32 = 3;
+
+/// `Cur::event`: a head is complete.
+const HEAD: u32 = 1;
+/// `Cur::event`: a message is complete.
+const END: u32 = 2;
+/// `Cur::event`: framing was lost.
+const LOST: u32 = 4;
+
+const _: () = assert!(HOLD < 64 && TAIL + 8 <= 24 && HOLD as usize + FILL as usize + 1 <= WIN);
+
+/// What the machine runs on: window, state, and what to do with its findings.
+///
+/// # Safety
+/// * [`Env::at`] is valid for reads and writes of 64 bytes for any offset, in memory that nothing refers to.
+/// * The pointers are valid, aligned and stay the same between [`begin`] and the last [`tick`]; those of one `Env` do not
+///   overlap each other or the window. Other threads may write to the same state (the kernel cannot prevent it); any value in
+///   it is safe, though the framing of that connection may then be lost.
+/// * Nobody writes to [`Env::names`] during a call.
+pub unsafe trait Env {
+    /// Direction: false for requests, true for responses.
+    fn resp(&self) -> bool;
+    /// Pointer to window byte `off & (WIN - 1)`.
+    fn at(&self, off: u32) -> *mut u8;
+    /// The cursor. It lives in memory on purpose: the verifier then forgets its bounds.
+    fn cur(&self) -> *mut Cur;
+    /// The stream that is read.
+    fn stream(&self) -> *mut Stream;
+    /// The other direction's stream.
+    fn other(&self) -> *mut Stream;
+    /// What both directions share.
+    fn shared(&self) -> *mut Shared;
+    /// The names of this direction.
+    fn names(&self) -> *const Names;
+    /// The memo of this direction.
+    fn memo(&self) -> *mut Memo;
+    /// Copies `n` (1..=[`FILL`]) bytes from `src` to window offset `to` (< 64). False if they cannot be read.
+    fn fill(&mut self, to: u32, src: u64, n: u32) -> bool;
+    /// A head is complete. `Cur::head_at` is the window offset of its first byte that was not handed to [`Env::part`] and
+    /// `Cur::pos` the offset behind it; [`Stream`] says the rest. The message's number is `Shared::req_seq` or `resp_seq`, which
+    /// is counted up after this call (not for interim responses).
+    fn head(&mut self);
+    /// Bytes `from..to` of the window belong to a request's head that is not complete and will not be seen again.
+    /// `Stream::shipped` is their offset in the head.
+    fn part(&mut self, from: u32, to: u32);
+    /// A message is complete, body included; its number is one below the counter. Never called for interim responses.
+    fn end(&mut self);
+    /// Framing was lost: the stream stays opaque.
+    fn desync(&mut self);
+}
+
+/// At most [`FILL`], with a bound on the very register that is used.
+///
+/// VERIFIER(6.1): "R2 unbounded memory access": 6.1 does not link `w6 = w8; if w8 < N`.
+#[inline(always)]
+pub fn clamp(n: u32) -> u32 {
+    opaque(if n > FILL { FILL } else { n }) & (WIN as u32 - 1)
+}
+
+/// Call before the first tick of a read of `len` bytes at `user`.
+#[inline(always)]
+pub fn begin<E: Env>(e: &mut E, user: u64, len: u32) {
+    let head_at = if e.s().open != 0 { 0 } else { u32::MAX };
+    let held = e.s().carry as u32;
+    *e.c() =
+        Cur { pos: 0, end: held, left: len, head_at, user, need: 0, block_at: u32::MAX, event: 0, pad: 0 };
+    if held != 0 {
+        let a = e.s().area;
+        // inside a credential the first words are the state of the hash
+        let hashing = e.s().phase == phase::VALUE && kind::credential(e.s().kind);
+        e.put(if hashing { [a[4], a[5], a[6], 0, 0] } else { [a[0], a[1], a[2], a[3], a[4]] });
+        e.s().carry = 0;
+    }
+    if !e.resp() && e.sh().opaque != 0 {
+        e.s().phase = phase::OPAQUE;
+        e.s().open = 0;
+    }
+}
+
+/// Advances by one bounded unit. True: everything that can be consumed is consumed.
+#[inline(always)]
+pub fn tick<E: Env>(e: &mut E) -> bool {
+    let done = step(e);
+    let mut event = e.c().event;
+    if event == 0 {
+        return done;
+    }
+    // One place for each report, so that the caller's code is there once.
+    e.c().event = 0;
+    if event & HEAD != 0 {
+        let head = e.c().pos.wrapping_sub(e.c().head_at);
+        e.s().head = e.s().shipped.wrapping_add(head);
+        e.head();
+        e.s().open = 0;
+        e.c().head_at = u32::MAX;
+        event |= body::decide(e);
+    }
+    if event & END != 0 {
+        e.end();
+    }
+    if event & LOST != 0 {
+        let s = e.s();
+        s.phase = phase::OPAQUE;
+        s.flags |= flag::DESYNC;
+        s.carry = 0;
+        s.open = 0;
+        e.desync();
+        return true;
+    }
+    let (p, end) = e.span();
+    done || (p >= end && e.c().left == 0)
+}
+
+#[inline(always)]
+fn step<E: Env>(e: &mut E) -> bool {
+    let ph = e.s().phase;
+    if ph >= phase::BODY {
+        let (p, end) = e.span();
+        return body::consume(e, ph, p, end);
+    }
+    if e.c().need != 0 || e.c().pos >= e.c().end {
+        let p = e.c().pos;
+        if more(e, p) {
+            return true;
+        }
+    }
+    if ph != phase::HEADER && (ph != phase::VALUE || !kind::credential(e.s().kind)) {
+        let (p, end) = e.span();
+        if line::line(e, ph, p, end) {
+            return true;
+        }
+        if e.s().phase != phase::HEADER || e.c().event != 0 || e.c().pos >= e.c().end {
+            return false;
+        }
+    }
+    if e.s().phase == phase::HEADER {
+        let mut round = 0;
+        loop {
+            let (p, end) = e.span();
+            if header(e, p, end) == Pass::Go {
+                break;
+            }
+            round = opaque(round + 1);
+            if round >= ROUNDS {
+                return false;
+            }
+        }
+        if e.s().phase != phase::VALUE || e.c().need != 0 {
+            return false;
+        }
+    }
+    let k = e.s().kind;
+    if kind::credential(k) {
+        let (p, end) = e.span();
+        let nl = e.find_lf(p);
+        return credential::credential(e, k, p, nl, end);
+    }
+    false
+}
+
+/// The rest of the window is not enough.
+#[inline(always)]
+fn need<E: Env>(e: &mut E) -> bool {
+    e.c().need = 1;
+    false
+}
+
+/// Framing is lost.
+#[inline(always)]
+fn fail<E: Env>(e: &mut E) -> bool {
+    e.c().event = LOST;
+    true
+}
+
+/// More bytes are needed than those from `p` on: refills the window, or holds the rest until the next read (true: done).
+#[inline(always)]
+fn more<E: Env>(e: &mut E, p: u32) -> bool {
+    let keep = e.c().end.wrapping_sub(p);
+    e.c().need = 0;
+    if keep > HOLD {
+        return fail(e);
+    }
+    let at = e.c().head_at;
+    if at != u32::MAX {
+        // a head in progress leaves the window
+        let n = p.wrapping_sub(at);
+        if n != 0 && n <= WIN as u32 {
+            if !e.resp() {
+                e.part(at, p);
+            }
+            e.s().shipped = e.s().shipped.wrapping_add(n);
+        }
+        if e.s().shipped > HEAD_MAX {
+            return fail(e);
+        }
+        e.c().head_at = 0;
+    }
+    let held = e.words5(p);
+    let left = e.c().left;
+    if left == 0 {
+        let hashing = e.s().phase == phase::VALUE && kind::credential(e.s().kind);
+        let s = e.s();
+        s.carry = keep as u8;
+        if hashing {
+            [s.area[4], s.area[5], s.area[6]] = [held[0], held[1], held[2]];
+        } else {
+            [s.area[0], s.area[1], s.area[2], s.area[3], s.area[4]] = held;
+        }
+        return true;
+    }
+    if keep != 0 {
+        e.put(held);
+    }
+    let n = clamp(left);
+    let user = e.c().user;
+    if !e.fill(keep, user, n) {
+        return fail(e);
+    }
+    let end = keep.wrapping_add(n);
+    let c = e.c();
+    c.user = user.wrapping_add(n as u64);
+    c.left = left.wrapping_sub(n);
+    c.pos = 0;
+    c.end = end;
+    c.block_at = u32::MAX;
+    e.set_byte(end, b'\n'); // sentinel: every search ends here
+    false
+}
+
+/// How a stream ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Eof {
+    /// Between messages, or nothing was understood.
+    Idle,
+    /// A message that ends with the connection is complete; [`Env::end`] was called.
+    Closed,
+    /// In the middle of a message: of its head if `Stream::open`, else of its body.
+    Cut,
+}
+
+/// The connection ended. A second call returns [`Eof::Idle`].
+#[inline(always)]
+pub fn eof<E: Env>(e: &mut E) -> Eof {
+    let (ph, open) = (e.s().phase, e.s().open);
+    e.s().phase = phase::OPAQUE;
+    // a body of nothing: the end that `body::decide` left to the next read
+    if ph == phase::CLOSE || (ph == phase::BODY && e.s().remaining == 0) {
+        e.end();
+        return Eof::Closed;
+    }
+    if ph == phase::OPAQUE || (ph == phase::START && open == 0) {
+        return Eof::Idle;
+    }
+    e.s().flags |= flag::CUT;
+    Eof::Cut
+}
+
+/// `n` bytes of the stream went by unseen (`sendfile`, `splice`, a fault). Inside a body that is arithmetic; several chunks at
+/// once, or a head, cannot be skipped.
+#[inline(always)]
+pub fn skip<E: Env>(e: &mut E, n: u64) {
+    let ph = e.s().phase;
+    if n == 0 || ph >= phase::OPAQUE {
+        return;
+    }
+    if ph == phase::CLOSE {
+        e.s().body = e.s().body.wrapping_add(n);
+        return;
+    }
+    let r = e.s().remaining;
+    if ph < phase::BODY || n > r {
+        let s = e.s();
+        s.phase = phase::OPAQUE;
+        s.flags |= flag::DESYNC;
+        s.carry = 0;
+        s.open = 0;
+        e.desync();
+        return;
+    }
+    e.s().body = e.s().body.wrapping_add(n);
+    e.s().remaining = r - n;
+    if r == n && body::ended(e, ph) & END != 0 {
+        e.end();
+    }
+}
