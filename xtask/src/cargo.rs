@@ -3,7 +3,8 @@
 use std::env;
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
@@ -50,4 +51,25 @@ pub fn lint() -> Result<()> {
     }
     process::run(cargo().args(["fmt", "--all", "--check"])).context("run `cargo fmt --all`")?;
     process::run(cargo().args(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))
+}
+
+/// Builds the integration tests as released and returns their program.
+pub fn integration_tests() -> Result<PathBuf> {
+    let mut build = cargo();
+    build.args([
+        "test",
+        "--release",
+        "--locked",
+        "--package",
+        "monitor",
+        "--test",
+        "integration",
+        "--no-run",
+    ]);
+    build.args(["--message-format", "json-render-diagnostics"]).stderr(Stdio::inherit());
+    let messages = process::output(&mut build)?;
+    let artifacts = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let mut tests = artifacts.filter(|message| message["target"]["name"] == "integration");
+    let program = tests.find_map(|message| message["executable"].as_str().map(PathBuf::from));
+    program.context("cargo named no program of the integration tests")
 }

@@ -6,6 +6,8 @@
 mod cargo;
 mod process;
 mod setup;
+mod test;
+mod vm;
 mod workspace;
 
 use std::ffi::OsString;
@@ -36,14 +38,23 @@ enum Task {
     },
     /// Check formatting and lints; warnings are errors.
     Lint,
+    /// Unit tests, integration tests on this kernel, integration tests on the supported kernels.
+    Test(test::Args),
+    /// Boot the supported kernels and run the integration tests, or a command, inside.
+    Vm(vm::Args),
 }
 
 fn main() -> ExitCode {
+    if std::process::id() == 1 {
+        return vm::guest::main();
+    }
     let result = match Cli::parse().task {
         Task::Setup(args) => setup::run(&args),
         Task::Build => build(),
         Task::Run { args } => build().and_then(|()| cargo::exec_weir(args)),
         Task::Lint => cargo::lint(),
+        Task::Test(args) => test::run(&args),
+        Task::Vm(args) => vm::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,7 +4,7 @@
 //! elsewhere it says what to install. It never touches what is already there, and starts no service.
 
 mod apt;
-mod kernels;
+pub mod kernels;
 mod linker;
 mod needs;
 

@@ -10,7 +10,9 @@ use crate::process;
 pub enum Tier {
     /// Compile Weir.
     Build,
-    /// Run the tests, the virtual machines and the benchmark.
+    /// Run the tests on this kernel, and the benchmark.
+    Servers,
+    /// Run all tests, those in virtual machines too.
     Test,
 }
 
@@ -64,7 +66,7 @@ impl Need {
 }
 
 use Check::{EbpfCompiler, File, Program};
-use Tier::{Build, Test};
+use Tier::{Build, Servers, Test};
 
 /// Everything, in the order in which it is reported.
 pub const ALL: &[Need] = &[
@@ -101,16 +103,22 @@ pub const ALL: &[Need] = &[
         "library of bpf-linker",
     )
     .on_debian(),
-    Need::new(Test, "nginx", Program("nginx"), "nginx-light", "server under test"),
-    Need::new(Test, "python3", File("/usr/bin/python3"), "python3", "server and client under test"),
-    Need::new(Test, "node", Program("node"), "nodejs", "server and client under test"),
-    Need::new(Test, "go", Program("go"), "golang-go", "server under test"),
-    Need::new(Test, "curl", Program("curl"), "curl", "client under test"),
-    Need::new(Test, "wrk", Program("wrk"), "wrk", "load generator"),
-    Need::new(Test, "ab", Program("ab"), "apache2-utils", "load generator with an exact number of requests"),
-    Need::new(Test, "h2load", Program("h2load"), "nghttp2-client", "HTTP/2 load generator"),
-    Need::new(Test, "gnutls-cli", Program("gnutls-cli"), "gnutls-bin", "client under test"),
-    Need::new(Test, "openssl", Program("openssl"), "openssl", "certificates for the tests"),
+    Need::new(Servers, "nginx", Program("nginx"), "nginx-light", "server under test"),
+    Need::new(Servers, "python3", File("/usr/bin/python3"), "python3", "server and client under test"),
+    Need::new(Servers, "node", Program("node"), "nodejs", "server and client under test"),
+    Need::new(Servers, "go", Program("go"), "golang-go", "server under test"),
+    Need::new(Servers, "curl", Program("curl"), "curl", "client under test"),
+    Need::new(Servers, "wrk", Program("wrk"), "wrk", "load generator"),
+    Need::new(
+        Servers,
+        "ab",
+        Program("ab"),
+        "apache2-utils",
+        "load generator with an exact number of requests",
+    ),
+    Need::new(Servers, "h2load", Program("h2load"), "nghttp2-client", "HTTP/2 load generator"),
+    Need::new(Servers, "gnutls-cli", Program("gnutls-cli"), "gnutls-bin", "client under test"),
+    Need::new(Servers, "openssl", Program("openssl"), "openssl", "certificates for the tests"),
     Need::new(
         Test,
         "OpenSSL headers",
