@@ -1,0 +1,73 @@
+//! What the running kernel makes dangerous.
+//!
+//! Owns: version ranges of kernel faults that decide how probes may be placed. Must not read anything: the release
+//! string (`uname -r`) comes in.
+
+/// Why return probes must not be used on the kernel with this release string, or `None` when they are safe.
+///
+/// Linux 6.11 made return probes on x86-64 use a system call of their own, which a seccomp filter that does not know it
+/// answers by killing the program. Filters let it pass since 6.14, 6.13.2 and 6.12.13; 6.11 was never mended.
+/// Distributions number their builds after the upstream release (`6.12.9-amd64`, `6.11.0-26-generic`); one that mended
+/// an older number by itself is refused too, which costs speed, not correctness. What cannot be read is refused.
+pub fn uretprobe_hazard(release: &str) -> Option<&'static str> {
+    const KILLS: &str =
+        "return probes kill programs under seccomp on Linux 6.11, 6.12.0 to 6.12.12 and 6.13.0 to 6.13.1";
+    let Some((major, minor, patch)) = version(release) else {
+        return Some("the kernel's release is not understood, so return probes are not trusted");
+    };
+    match (major, minor, patch) {
+        (6, 11, _) | (6, 12, 0..=12) | (6, 13, 0..=1) => Some(KILLS),
+        _ => None,
+    }
+}
+
+/// Major, minor and patch number; a missing patch number (`6.13-rc4`) is 0.
+fn version(release: &str) -> Option<(u32, u32, u32)> {
+    let (major, rest) = release.split_once('.')?;
+    let digits = |text: &str| text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (minor, rest) = rest.split_at(digits(rest));
+    let patch = match rest.strip_prefix('.') {
+        Some(rest) => rest.get(..digits(rest))?.parse().unwrap_or(0),
+        None => 0,
+    };
+    Some((major.parse().ok()?, minor.parse().ok()?, patch))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_faulty_releases_are_refused() {
+        for faulty in [
+            "6.11.0-26-generic",
+            "6.11",
+            "6.11.11",
+            "6.12.0",
+            "6.12.12+bpo-amd64",
+            "6.12.9-amd64",
+            "6.13-rc4",
+            "6.13.0",
+            "6.13.1-arch1-1",
+            "strange",
+            "",
+            "6",
+            "6.x",
+        ] {
+            assert!(uretprobe_hazard(faulty).is_some(), "{faulty}");
+        }
+        for sound in [
+            "5.15.0-91-generic",
+            "6.1.0-13-amd64",
+            "6.10.14",
+            "6.12.13",
+            "6.12.48+deb13-amd64",
+            "6.13.2",
+            "6.14.0-rc3",
+            "6.18.44",
+            "7.0.0",
+        ] {
+            assert_eq!(uretprobe_hazard(sound), None, "{sound}");
+        }
+    }
+}
