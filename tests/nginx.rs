@@ -1,0 +1,141 @@
+//! nginx with two workers under load: Weir's counts equal the access log and the client's report exactly.
+
+use monitor::view::Direction::{Inbound, Outbound};
+
+use crate::harness::clients;
+use crate::harness::servers::{self, Certificate, Server};
+use crate::harness::weir::Weir;
+use crate::harness::{Findings, heavy, need, note, turn};
+
+/// Runs of wrk with 64 kept-alive connections, with nginx started before and after Weir in turn.
+fn runs(certificate: Option<&Certificate>, findings: &mut Findings) {
+    let kind = if certificate.is_some() { "TLS" } else { "plaintext" };
+    for run in 1..=5 {
+        let (server, weir);
+        if run % 2 == 0 {
+            server = servers::nginx(certificate);
+            weir = Weir::start();
+        } else {
+            weir = Weir::start();
+            server = servers::nginx(certificate);
+        }
+        let route = [("direction", "inbound"), ("http_route", "/wrk")];
+        let client = clients::wrk(&server, heavy());
+        let workers = server.pids.clone();
+        let logged = server.finish();
+        let what = format!("{kind}, run {run}");
+        findings.equal(&format!("{what}: inbound and the access log"), weir.settled(&workers, Inbound), logged);
+        findings.equal(
+            &format!("{what}: answered outbound and wrk's report"),
+            weir.answered(&[client.pid], Outbound),
+            client.made,
+        );
+        let made = weir.count(&[client.pid], Outbound);
+        findings.equal(
+            &format!("{what}: at most one request of a connection was cut off ({made} made, {} answered)", client.made),
+            made - client.made <= 64,
+            true,
+        );
+        let metric = weir.metric("weir_http_requests_total", &route) as u64;
+        findings.equal(&format!("{what}: metric and the access log"), metric, logged);
+        findings.equal(&format!("{what}: losses"), weir.losses(), Vec::new());
+        let status = weir.status();
+        note(&format!(
+            "{what}: {logged} in the log, {} answered, {:.0} MiB resident",
+            client.made,
+            status.resident_bytes as f64 / 1048576.0
+        ));
+    }
+}
+
+#[test]
+fn plaintext_five_runs() {
+    need!("nginx", "wrk");
+    let _turn = turn();
+    let mut findings = Findings::default();
+    runs(None, &mut findings);
+    findings.none();
+}
+
+#[test]
+fn tls_five_runs() {
+    need!("nginx", "wrk", "openssl");
+    let _turn = turn();
+    let certificate = Certificate::new();
+    let mut findings = Findings::default();
+    runs(Some(&certificate), &mut findings);
+    findings.none();
+}
+
+/// ab counts what it asks for, so that both directions have one truth; with and without kept-alive connections.
+#[test]
+fn every_connection_a_request() {
+    need!("nginx", "ab", "openssl");
+    let _turn = turn();
+    let certificate = Certificate::new();
+    let weir = Weir::start();
+    let mut findings = Findings::default();
+    for tls in [None, Some(&certificate)] {
+        let server = servers::nginx(tls);
+        let mut total = 0;
+        for (keep_alive, count) in [(true, heavy() / 5), (false, heavy() / 50)] {
+            let client = clients::ab(&server.url, count, 32, keep_alive);
+            total += count;
+            server.expect("ab", total);
+            let what = format!("{}, keep-alive {keep_alive}", server.url);
+            findings.equal(&format!("{what}: outbound"), weir.settled(&[client.pid], Outbound), count);
+            findings.equal(&format!("{what}: inbound"), weir.count(&server.pids, Inbound), total);
+        }
+    }
+    findings.equal("losses", weir.losses(), Vec::new());
+    findings.none();
+}
+
+/// Bodies that the kernel sends by itself, IPv6 and Unix sockets.
+#[test]
+fn sendfile_ipv6_and_unix_sockets() {
+    need!("nginx", "curl", "ab");
+    let _turn = turn();
+    let root = crate::harness::open_dir();
+    std::fs::write(root.path().join("ab"), vec![b'x'; 100_000]).unwrap();
+    std::fs::write(root.path().join("curl"), vec![b'y'; 300]).unwrap();
+    let server: Server = servers::nginx_with(
+        &format!("root {}; sendfile on; tcp_nopush on; default_type text/plain;", root.path().display()),
+        None,
+    );
+    let weir = Weir::start();
+    let mut findings = Findings::default();
+    let mut total = 0;
+    let mut check = |what: &str, client: &clients::Client| {
+        total += client.made;
+        server.expect(what, total);
+        findings.equal(&format!("{what}: outbound"), weir.settled(&[client.pid], Outbound), client.made);
+        findings.equal(&format!("{what}: inbound"), weir.count(&server.pids, Inbound), total);
+    };
+    check("sendfile", &clients::ab(&server.url, 2000, 8, true));
+    check("IPv6", &clients::curl(&server.url.replace("127.0.0.1", "[::1]"), 200, &[]));
+    check("Unix socket", &clients::curl_unix(&server.file("socket"), 200));
+    findings.none();
+}
+
+/// The views agree: the total of the metric is the sum of the processes and the sum of the identities.
+#[test]
+fn views_agree() {
+    need!("nginx", "ab");
+    let _turn = turn();
+    let server = servers::nginx(None);
+    let weir = Weir::start();
+    clients::ab(&server.url, 1000, 8, true);
+    weir.settle();
+    // Other traffic on the host may come between two reads, so ask until a moment was quiet.
+    crate::harness::until("agreement of metric, processes, identities and routes", crate::harness::LIMIT, || {
+        let metric = weir.metric("weir_http_requests_total", &[("direction", "inbound")]) as u64;
+        let processes: u64 =
+            weir.processes().iter().filter(|row| row.direction == Inbound).map(|row| row.totals.requests).sum();
+        let identities: u64 =
+            weir.identities().iter().filter(|row| row.direction == Inbound).map(|row| row.totals.requests).sum();
+        let routes: u64 =
+            weir.routes().iter().filter(|row| row.direction == Inbound).map(|row| row.totals.requests).sum();
+        (metric >= 1000 && metric == processes && metric == identities && metric == routes).then_some(())
+    });
+}

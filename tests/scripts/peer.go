@@ -1,0 +1,79 @@
+// A net/http server that writes one line to standard output per request, and a client:
+//
+//	peer serve
+//	peer call URL COUNT
+package main
+
+import (
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+)
+
+func main() {
+	if os.Args[1] == "serve" {
+		serve()
+		return
+	}
+	count, err := strconv.Atoi(os.Args[3])
+	if err != nil {
+		log.Fatal(err)
+	}
+	call(os.Args[2], count)
+	fmt.Printf("DONE %d\n", count)
+}
+
+func serve() {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Fprintf(os.Stderr, "LISTEN %d\n", listener.Addr().(*net.TCPAddr).Port)
+	log.Fatal(http.Serve(listener, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		io.WriteString(w, "ok\n")
+		os.Stdout.WriteString(r.Method + " " + r.URL.Path + "\n")
+	})))
+}
+
+// call makes count requests, eight at a time: gets, and posts whose body holds a request line.
+func call(base string, count int) {
+	http.DefaultTransport.(*http.Transport).MaxIdleConnsPerHost = 8
+	next := make(chan int)
+	var wait sync.WaitGroup
+	for range 8 {
+		wait.Add(1)
+		go func() {
+			defer wait.Done()
+			for n := range next {
+				var response *http.Response
+				var err error
+				if n%2 == 0 {
+					response, err = http.Get(base + "/go/get")
+				} else {
+					body := "GET /inside-a-body HTTP/1.1\r\nHost: x\r\n\r\n"
+					response, err = http.Post(base+"/go/post", "text/plain", strings.NewReader(body))
+				}
+				if err != nil {
+					log.Fatal(err)
+				}
+				io.Copy(io.Discard, response.Body)
+				response.Body.Close()
+				if response.StatusCode != 200 {
+					log.Fatal(response.Status)
+				}
+			}
+		}()
+	}
+	for n := range count {
+		next <- n
+	}
+	close(next)
+	wait.Wait()
+}
