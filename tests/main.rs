@@ -8,6 +8,7 @@
     missing_docs,
     clippy::unwrap_used,
     clippy::panic,
+    clippy::needless_pass_by_value,
     clippy::print_stdout,
     reason = "a test stops at the first thing that is not as it should be, and says so"
 )]

@@ -24,7 +24,11 @@ fn runs(certificate: Option<&Certificate>, findings: &mut Findings) {
         let workers = server.pids.clone();
         let logged = server.finish();
         let what = format!("{kind}, run {run}");
-        findings.equal(&format!("{what}: inbound and the access log"), weir.settled(&workers, Inbound), logged);
+        findings.equal(
+            &format!("{what}: inbound and the access log"),
+            weir.settled(&workers, Inbound),
+            logged,
+        );
         findings.equal(
             &format!("{what}: answered outbound and wrk's report"),
             weir.answered(&[client.pid], Outbound),
@@ -32,7 +36,10 @@ fn runs(certificate: Option<&Certificate>, findings: &mut Findings) {
         );
         let made = weir.count(&[client.pid], Outbound);
         findings.equal(
-            &format!("{what}: at most one request of a connection was cut off ({made} made, {} answered)", client.made),
+            &format!(
+                "{what}: at most one request of a connection was cut off ({made} made, {} answered)",
+                client.made
+            ),
             made - client.made <= 64,
             true,
         );
@@ -43,7 +50,7 @@ fn runs(certificate: Option<&Certificate>, findings: &mut Findings) {
         note(&format!(
             "{what}: {logged} in the log, {} answered, {:.0} MiB resident",
             client.made,
-            status.resident_bytes as f64 / 1048576.0
+            status.resident_bytes as f64 / 1_048_576.0
         ));
     }
 }
@@ -128,14 +135,30 @@ fn views_agree() {
     clients::ab(&server.url, 1000, 8, true);
     weir.settle();
     // Other traffic on the host may come between two reads, so ask until a moment was quiet.
-    crate::harness::until("agreement of metric, processes, identities and routes", crate::harness::LIMIT, || {
-        let metric = weir.metric("weir_http_requests_total", &[("direction", "inbound")]) as u64;
-        let processes: u64 =
-            weir.processes().iter().filter(|row| row.direction == Inbound).map(|row| row.totals.requests).sum();
-        let identities: u64 =
-            weir.identities().iter().filter(|row| row.direction == Inbound).map(|row| row.totals.requests).sum();
-        let routes: u64 =
-            weir.routes().iter().filter(|row| row.direction == Inbound).map(|row| row.totals.requests).sum();
-        (metric >= 1000 && metric == processes && metric == identities && metric == routes).then_some(())
-    });
+    crate::harness::until(
+        "agreement of metric, processes, identities and routes",
+        crate::harness::LIMIT,
+        || {
+            let metric = weir.metric("weir_http_requests_total", &[("direction", "inbound")]) as u64;
+            let processes: u64 = weir
+                .processes()
+                .iter()
+                .filter(|row| row.direction == Inbound)
+                .map(|row| row.totals.requests)
+                .sum();
+            let identities: u64 = weir
+                .identities()
+                .iter()
+                .filter(|row| row.direction == Inbound)
+                .map(|row| row.totals.requests)
+                .sum();
+            let routes: u64 = weir
+                .routes()
+                .iter()
+                .filter(|row| row.direction == Inbound)
+                .map(|row| row.totals.requests)
+                .sum();
+            (metric >= 1000 && metric == processes && metric == identities && metric == routes).then_some(())
+        },
+    );
 }

@@ -16,9 +16,8 @@ pub fn held_by(pid: u32) -> Vec<Object> {
     let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fdinfo")) else { return found };
     for entry in entries.flatten() {
         let Ok(text) = fs::read_to_string(entry.path()) else { continue };
-        let field = |name: &str| {
-            text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u32>().ok())
-        };
+        let field =
+            |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u32>().ok());
         // A link's description names its program too.
         if let Some(id) = field("link_id:") {
             found.push(Object::Link(id));

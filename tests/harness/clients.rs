@@ -13,10 +13,9 @@ pub struct Client {
     pub pid: u32,
     /// Requests that it made, by its own count.
     pub made: u64,
-    pub report: String,
 }
 
-/// ApacheBench: `count` requests over `connections` connections.
+/// `ApacheBench`: `count` requests over `connections` connections.
 pub fn ab(url: &str, count: u64, connections: u32, keep_alive: bool) -> Client {
     let mut command = Command::new(tool("ab").unwrap());
     command.args(["-q", "-n", &count.to_string(), "-c", &connections.to_string()]);
@@ -25,7 +24,7 @@ pub fn ab(url: &str, count: u64, connections: u32, keep_alive: bool) -> Client {
     }
     let done = run(command.arg(format!("{url}/ab"))).ok();
     assert_eq!(number(&done.out, "Failed requests:"), 0, "{}", done.out);
-    Client { pid: done.pid, made: number(&done.out, "Complete requests:"), report: done.out }
+    Client { pid: done.pid, made: number(&done.out, "Complete requests:") }
 }
 
 /// wrk with 64 connections that is stopped once `server` has logged `count` requests; `made` is the number of answers
@@ -36,12 +35,12 @@ pub fn wrk(server: &Server, count: u64) -> Client {
     let mut command = Command::new(tool("wrk").unwrap());
     command.args(["-t", "2", "-c", "64", "-d", "600s"]).arg(format!("{}/wrk", server.url));
     let mut guard = Guard::spawn(&mut command, &out, &err);
-    server.at_least(count, Duration::from_secs(60));
+    server.at_least(count, Duration::from_mins(1));
     let status = guard.stop(libc::SIGINT);
     let report = std::fs::read_to_string(&out).unwrap();
     assert!(status.success() && !report.contains("Socket errors") && !report.contains("Non-2xx"), "{report}");
     let made = report.lines().find_map(|line| line.trim().split_once(" requests in ")?.0.parse().ok());
-    Client { pid: guard.pid(), made: made.unwrap(), report }
+    Client { pid: guard.pid(), made: made.unwrap() }
 }
 
 /// curl, `count` requests with one process and one connection.
@@ -49,7 +48,7 @@ pub fn curl(url: &str, count: u64, args: &[&str]) -> Client {
     let done = run(curl_command(url, count).args(args)).ok();
     let made = done.out.matches("<200>").count() as u64;
     assert_eq!(made, count, "{}\n{}", done.out, done.err);
-    Client { pid: done.pid, made, report: done.out }
+    Client { pid: done.pid, made }
 }
 
 /// The command line of [`curl`].
@@ -89,11 +88,12 @@ pub fn curl_unix(socket: &Path, count: u64) -> Client {
 fn scripted(command: &mut Command) -> Client {
     let done: Finished = run(command).ok();
     let made = done.out.lines().find_map(|line| line.strip_prefix("DONE ")?.parse().ok());
-    Client { pid: done.pid, made: made.unwrap_or_else(|| panic!("{}\n{}", done.out, done.err)), report: done.out }
+    Client { pid: done.pid, made: made.unwrap_or_else(|| panic!("{}\n{}", done.out, done.err)) }
 }
 
 /// The number behind `label`.
 pub fn number(text: &str, label: &str) -> u64 {
     let line = text.lines().find_map(|line| line.strip_prefix(label));
-    line.and_then(|rest| rest.trim().split(' ').next()?.parse().ok()).unwrap_or_else(|| panic!("no {label} in {text}"))
+    line.and_then(|rest| rest.trim().split(' ').next()?.parse().ok())
+        .unwrap_or_else(|| panic!("no {label} in {text}"))
 }

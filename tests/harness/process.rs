@@ -103,7 +103,7 @@ pub fn run_with(command: &mut Command, input: &[u8], limit: Duration) -> Finishe
 
 /// Runs a command to its end.
 pub fn run(command: &mut Command) -> Finished {
-    run_with(command, b"", Duration::from_secs(60))
+    run_with(command, b"", Duration::from_mins(1))
 }
 
 fn whole(file: &mut File) -> String {
@@ -138,7 +138,9 @@ pub fn allow_files(count: u64) {
 pub fn children(pid: u32) -> Vec<u32> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").unwrap().flatten() {
-        let Some(child) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let Some(child) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
         let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
         // pid (comm) state ppid ...; comm may hold anything, so count from its closing parenthesis
         let parent = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1)?.parse().ok());

@@ -1,7 +1,7 @@
 //! Both ends of a connection in one thread: what is written is read at the other end before anything else happens,
 //! so that every read has exactly the boundaries that the test wants.
 
-use std::io::{Read as _, Write as _};
+use std::io::{IoSlice, IoSliceMut, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
@@ -48,14 +48,16 @@ impl Pair {
         pass(&mut self.server, &mut self.client, bytes.as_ref(), self.step);
     }
 
-    /// The client writes, the server does not read yet.
-    pub fn client_writes(&mut self, bytes: impl AsRef<[u8]>) {
-        self.client.write_all(bytes.as_ref()).unwrap();
-    }
-
-    /// The server reads `len` bytes.
-    pub fn server_reads(&mut self, len: usize) {
-        take(&mut self.server, len, self.step);
+    /// The client writes `parts` with one call, and the server looks at the bytes before it reads them.
+    pub fn up_vectored(&mut self, parts: &[&[u8]]) {
+        let slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+        let len: usize = parts.iter().map(|part| part.len()).sum();
+        assert_eq!(self.client.write_vectored(&slices).unwrap(), len);
+        let mut seen = vec![0; len];
+        while self.server.peek(&mut seen).unwrap() < len {}
+        let (front, back) = seen.split_at_mut(len / 3);
+        let got = self.server.read_vectored(&mut [IoSliceMut::new(front), IoSliceMut::new(back)]).unwrap();
+        assert_eq!(got, len);
     }
 
     /// The server closes, and the client sees the end.

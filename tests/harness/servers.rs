@@ -124,7 +124,7 @@ pub fn go_program() -> &'static Path {
         let mut build = Command::new(tool("go").unwrap());
         build.args(["build", "-o"]).arg(&program).arg(script("peer.go"));
         // The standard library is compiled on the first build of a host; later ones find it in Go's cache.
-        run_with(build.env("GO111MODULE", "off").env("CGO_ENABLED", "0"), b"", Duration::from_secs(300)).ok();
+        run_with(build.env("GO111MODULE", "off").env("CGO_ENABLED", "0"), b"", Duration::from_mins(5)).ok();
         program
     })
 }
@@ -134,7 +134,7 @@ pub fn nginx(tls: Option<&Certificate>) -> Server {
     nginx_with("return 200 \"ok\\n\";", tls)
 }
 
-/// nginx with `location / { ... }`. It listens on 127.0.0.1, [::1] and on the Unix socket `socket` in its directory.
+/// nginx with `location / { ... }`. It listens on 127.0.0.1, `[::1]` and on the Unix socket `socket` in its directory.
 pub fn nginx_with(location: &str, tls: Option<&Certificate>) -> Server {
     let dir = open_dir();
     let port = free_port();
@@ -147,11 +147,18 @@ pub fn nginx_with(location: &str, tls: Option<&Certificate>) -> Server {
          fastcgi_temp_path {path}/fastcgi;\nuwsgi_temp_path {path}/uwsgi;\nscgi_temp_path {path}/scgi;\nserver {{\n"
     );
     let ssl = if tls.is_some() { " ssl" } else { "" };
-    for listen in [format!("127.0.0.1:{port}{ssl}"), format!("[::1]:{port}{ssl}"), format!("unix:{path}/socket")] {
+    for listen in
+        [format!("127.0.0.1:{port}{ssl}"), format!("[::1]:{port}{ssl}"), format!("unix:{path}/socket")]
+    {
         let _ = writeln!(conf, "listen {listen};");
     }
     if let Some(tls) = tls {
-        let _ = writeln!(conf, "ssl_certificate {};\nssl_certificate_key {};", tls.cert().display(), tls.key().display());
+        let _ = writeln!(
+            conf,
+            "ssl_certificate {};\nssl_certificate_key {};",
+            tls.cert().display(),
+            tls.key().display()
+        );
     }
     let _ = writeln!(conf, "location / {{ {location} }}\n}} }}");
     let conf_path = dir.path().join("nginx.conf");
@@ -165,7 +172,8 @@ pub fn nginx_with(location: &str, tls: Option<&Certificate>) -> Server {
         let workers = children(guard.pid());
         // A worker has the master's title until it has set its own.
         let ready = workers.iter().filter(|pid| {
-            std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|title| title.contains("worker process"))
+            std::fs::read_to_string(format!("/proc/{pid}/cmdline"))
+                .is_ok_and(|title| title.contains("worker process"))
         });
         (ready.count() == 2).then_some(workers)
     });
@@ -181,7 +189,17 @@ impl Certificate {
     pub fn new() -> Self {
         let certificate = Self { dir: open_dir() };
         run(Command::new(tool("openssl").unwrap())
-            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"])
+            .args([
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:prime256v1",
+                "-nodes",
+                "-days",
+                "2",
+            ])
             .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-out"])
             .arg(certificate.cert())
             .arg("-keyout")
@@ -200,5 +218,5 @@ impl Certificate {
 }
 
 fn lines(path: &Path) -> u64 {
-    std::fs::read(path).map_or(0, |bytes| bytes.iter().filter(|&&byte| byte == b'\n').count() as u64)
+    std::fs::read_to_string(path).map_or(0, |text| text.matches('\n').count() as u64)
 }

@@ -49,10 +49,10 @@ impl Place {
     /// Writes the configuration.
     pub fn configure(&self, extra: &str) {
         let text = format!(
-            "[metrics]\nlisten = \"127.0.0.1:{}\"\n[control]\nsocket = {:?}\n[state]\ndir = {:?}\n{extra}\n",
+            "[metrics]\nlisten = \"127.0.0.1:{}\"\n[control]\nsocket = \"{}\"\n[state]\ndir = \"{}\"\n{extra}\n",
             self.port,
-            self.socket(),
-            self.state(),
+            self.socket().display(),
+            self.state().display(),
         );
         std::fs::write(self.config(), text).unwrap();
     }
@@ -234,8 +234,13 @@ impl Weir {
     }
 
     /// Ends the daemon as an operator would and checks that it went in good order and left nothing.
-    pub fn stop(mut self) -> Place {
-        self.end();
+    pub fn stop(self) -> Place {
+        self.stop_by(libc::SIGTERM)
+    }
+
+    /// The same with another signal.
+    pub fn stop_by(mut self, signal: i32) -> Place {
+        self.end(signal);
         self.place.clone()
     }
 
@@ -247,10 +252,10 @@ impl Weir {
         (self.place.clone(), held)
     }
 
-    fn end(&mut self) {
+    fn end(&mut self, signal: i32) {
         let held = bpf::held_by(self.pid());
         self.stopped = true;
-        let status: ExitStatus = self.daemon.stop(libc::SIGTERM);
+        let status: ExitStatus = self.daemon.stop(signal);
         assert!(status.success(), "the daemon ended with {status}:\n{}", self.place.log());
         assert!(!self.place.socket().exists(), "the control socket is still there");
         gone(&held);
@@ -267,7 +272,7 @@ impl Drop for Weir {
             let tail: Vec<&str> = log.lines().rev().take(20).collect();
             note(&format!("last lines of the daemon's log, the latest first:\n{}", tail.join("\n")));
         } else {
-            self.end();
+            self.end(libc::SIGTERM);
         }
     }
 }
@@ -292,7 +297,9 @@ pub fn get(port: u16, path: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
     MADE.fetch_add(1, Ordering::Relaxed);
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes()).ok()?;
+    stream
+        .write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes())
+        .ok()?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).ok()?;
     let text = String::from_utf8_lossy(&answer);
