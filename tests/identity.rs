@@ -270,7 +270,7 @@ fn secret(n: usize) -> String {
     // Not random on purpose: a failure can be repeated. The multiplier is Knuth's (2^64 divided by the golden ratio).
     let mut text = String::new();
     let mut state = (n as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    for _ in 0..if n % 10 == 0 { 40 } else { 4 } {
+    for _ in 0..if n.is_multiple_of(10) { 40 } else { 4 } {
         state ^= state >> 29;
         state = state.wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let _ = write!(text, "{state:016x}");

@@ -10,8 +10,11 @@ use crate::harness::{Findings, need, note, tool, turn};
 /// Requests that each client makes.
 const EACH: u64 = 400;
 
+/// A client by name; it is given the server's address.
+type Named = (&'static str, fn(&str) -> Client);
+
 /// Runs every client against `server` and compares the counts of all three sides.
-fn compare(server: &Server, clients: &[(&str, fn(&str) -> Client)]) {
+fn compare(server: &Server, clients: &[Named]) {
     let weir = Weir::start();
     let mut findings = Findings::default();
     let before = server.served();
@@ -29,7 +32,7 @@ fn compare(server: &Server, clients: &[(&str, fn(&str) -> Client)]) {
 }
 
 /// Clients that need nothing but what every test host has.
-const PYTHON_AND_CURL: &[(&str, fn(&str) -> Client)] = &[
+const PYTHON_AND_CURL: &[Named] = &[
     ("curl", |url| clients::curl(url, EACH, &[])),
     ("python http.client", |url| clients::python("http.client", url, EACH)),
     ("python urllib", |url| clients::python("urllib", url, EACH / 4)),
@@ -37,7 +40,7 @@ const PYTHON_AND_CURL: &[(&str, fn(&str) -> Client)] = &[
 ];
 
 /// All clients that are installed.
-fn all_clients() -> Vec<(&'static str, fn(&str) -> Client)> {
+fn all_clients() -> Vec<Named> {
     let mut found = PYTHON_AND_CURL.to_vec();
     if tool("node").is_some() {
         found.push(("node http", |url| clients::node("http", url, EACH)));
