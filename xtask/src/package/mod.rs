@@ -70,6 +70,9 @@ fn build() -> Result<PathBuf> {
     }
     for (shell, to) in COMPLETIONS {
         let text = process::output(Command::new(&weir).args(["completions", shell]))?;
+        if text.is_empty() {
+            bail!("weir prints no completions for {shell}");
+        }
         write(&tree.join(to), text.as_bytes(), 0o644)?;
     }
     let architecture = process::output(Command::new("dpkg").arg("--print-architecture"))?;
