@@ -1,5 +1,7 @@
 //! Plans of hand-assembled functions: what compilers make of OpenSSL, and what must not be mistaken for it.
 
+use proptest::prelude::*;
+
 use super::builder::{BASE, Builder, Code};
 use crate::probes::{Abi, OutReg, Placement, Plan, PlanError, Role, Site, plan};
 
@@ -244,5 +246,65 @@ fn files_without_tls_are_told_apart() {
     let whole = base().function("SSL_read", hidden(READ)).build();
     for end in 0..whole.len() {
         assert!(plan(&whole[..end]).is_err() || end > 0x1000, "{end}");
+    }
+}
+
+/// Bytes in which calls, jumps and moves of arguments are frequent.
+fn code_like() -> impl Strategy<Value = Vec<u8>> {
+    let common: Vec<&'static [u8]> = vec![
+        SUB_RSP_18,
+        TEST_EDX,
+        TEST_EAX,
+        MOV_RCX_RSP,
+        LEA_RCX_STACK,
+        LEA_R8_STACK,
+        MOV_R8_RCX,
+        MOVSXD_RDX,
+        MOV_RSI_RDI,
+        PUSH_R13,
+        ENDBR,
+        RET,
+        &[0x74, 0xf0],
+        &[0x7e, 0x10],
+        &[0xeb, 0xe8],
+        &[0xe8, 0, 1, 0, 0],
+        &[0xe8, 0xf0, 0xfe, 0xff, 0xff],
+        &[0xe9, 0, 1, 0, 0],
+        &[0xff, 0x25, 0, 0x10, 0, 0],
+    ];
+    let piece = prop_oneof![
+        9 => proptest::sample::select(common).prop_map(<[u8]>::to_vec),
+        1 => proptest::collection::vec(any::<u8>(), 1..8),
+    ];
+    proptest::collection::vec(piece, 0..60).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_code_gives_a_plan_inside_the_file(parts in proptest::collection::vec(code_like(), 6)) {
+        let names = ["SSL_read", "SSL_read_ex", "SSL_write", "SSL_write_ex", "SSL_write_ex2", "SSL_peek"];
+        let mut file = base().slot(SLOT, "SSL_write_ex2");
+        for ((name, bytes), number) in names.into_iter().zip(&parts).zip(0..) {
+            // A function of no bytes has an address, but no code.
+            file = file.function(name, Code::at(BASE + 0x2000 + 0x1000 * number).raw(bytes));
+        }
+        let bytes = file.build();
+        let plan = plan(bytes.as_slice()).unwrap();
+        for site in &plan.sites {
+            let points = site.return_alternative.iter().map(|after| &after.point).chain([&site.point]);
+            for point in points {
+                prop_assert!(point.offset < bytes.len() as u64);
+                prop_assert_eq!(point.offset + BASE, point.address);
+            }
+            prop_assert_eq!(site.abi == Abi::Plain, site.out.is_none());
+        }
+        // No exported function is counted at two sites.
+        for role in [Role::Read, Role::Write] {
+            let symbols: Vec<_> = plan.with_role(role).map(|site| site.symbol).collect();
+            let unique: std::collections::BTreeSet<_> = symbols.iter().collect();
+            prop_assert_eq!(unique.len(), symbols.len());
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Discovery in real processes. Skipped, with the reason, where a program is missing.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use crate::probes::discover::{FileId, Kind, Scanner};
 use crate::probes::file::open_regular;
 use crate::probes::plan_file;
+use crate::probes::watch::Work;
 
 const LIBSSL_3: &str = "/usr/lib/x86_64-linux-gnu/libssl.so.3";
 
@@ -193,6 +195,37 @@ fn a_process_of_the_same_size_is_passed_over_until_the_next_full_sweep() {
     fs::write(&maps, text).unwrap();
     assert!(scanner.sweep(false).new.is_empty());
     assert_eq!(scanner.sweep(true).new.len(), 1);
+}
+
+#[test]
+fn one_process_can_bring_in_a_few_files_only() {
+    let Some((directory, mut scanner)) = process_directory(0) else { return };
+    let process = directory.path().join("77");
+    let mut maps = String::new();
+    for number in 0..100 {
+        let name = format!("opt/libssl-{number}.so.3");
+        fs::copy(LIBSSL_3, process.join("root").join(&name)).unwrap();
+        let inode =
+            std::os::unix::fs::MetadataExt::ino(&fs::metadata(process.join("root").join(&name)).unwrap());
+        writeln!(maps, "7f0000000000-7f0000001000 r-xp 00000000 00:99 {inode}   /{name}").unwrap();
+    }
+    fs::write(process.join("maps"), maps).unwrap();
+    assert_eq!(scanner.perform(Work::Sweep { full: false }).new.len(), 8);
+    assert_eq!(scanner.uses(77).len(), 8);
+    assert_eq!(scanner.perform(Work::Process(77)).new.len(), 0);
+}
+
+#[test]
+fn a_full_sweep_brings_the_standard_libraries_and_their_users() {
+    let library = fs::canonicalize(LIBSSL_3).unwrap_or_else(|_| LIBSSL_3.into());
+    let Some(user) = user_of(&library, "") else { return };
+    let mut scanner = Scanner::new("/proc");
+    let scan = scanner.perform(Work::Sweep { full: true });
+    let target = scan.new.iter().find(|target| target.path == library).unwrap();
+    // A busy machine may have more users than a target names.
+    assert!(target.pids.contains(&user.pid()) || target.pids.len() == 64);
+    assert!(serde_json::to_string(target).unwrap().contains("ssl_read_internal"));
+    assert!(scanner.perform(Work::Sweep { full: true }).new.iter().all(|target| target.path != library));
 }
 
 #[test]
