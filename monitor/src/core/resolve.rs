@@ -1,0 +1,263 @@
+//! From a request record to its [`Shape`]: who is charged, on which route, for which process. Only run when something
+//! about a request differs from the one before it on the same connection.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+
+use ipnet::IpNet;
+use monitor_common::event::{CREDS, Request, request_flag};
+
+use crate::identity::{Carrier, Claims, Id, Label, Names, Prints};
+use crate::parser::escape::escape;
+use crate::parser::forwarded;
+use crate::parser::head::{self, Head, Target};
+use crate::route::{Asked, Method, Routes};
+use crate::tracker::{Budget, Connection, Context, Peer, Shape};
+use crate::view::Direction;
+use crate::workload::Processes;
+
+/// Longest host, user agent, path and method that are kept.
+const HOST_CHARS: usize = 128;
+const AGENT_CHARS: usize = 256;
+const PATH_CHARS: usize = 512;
+const METHOD_CHARS: usize = 24;
+/// Most credentials of one request.
+const CREDENTIALS: usize = 12;
+
+/// A credential of a request: what carried it, who it is, what that one is called.
+struct Credential {
+    carrier: Carrier,
+    fingerprint: u64,
+    id: Id,
+    label: Option<Arc<Label>>,
+}
+
+/// What is needed to resolve a request.
+pub(super) struct Resolver<'a> {
+    pub prints: &'a Prints,
+    pub names: &'a Names,
+    pub trusted: &'a [IpNet],
+    pub claims: &'a mut Claims,
+    pub routes: &'a mut Routes,
+    pub processes: &'a Processes,
+    pub budget: &'a mut Budget,
+    pub no_context: &'a Arc<Context>,
+    pub headless: &'a mut u64,
+}
+
+impl Resolver<'_> {
+    /// The shape of a request, and the connection's new context if the record brings a header block.
+    pub fn shape(
+        &mut self,
+        connection: &mut Connection,
+        record: &Request,
+        bytes: &[u8],
+        direction: Direction,
+    ) -> Shape {
+        let same = record.flags & request_flag::SAME_HEADERS != 0;
+        let mut parts = connection.parts.take();
+        if let Some(parts) = parts.as_mut() {
+            parts.add(record.seq, record.from, bytes, self.budget);
+        }
+        // a head whose beginning is missing yields nothing; one whose end is missing yields what is there
+        let (bytes, whole) = match parts.as_deref() {
+            Some(parts) if record.flags & request_flag::PARTS != 0 => parts.head(record.seq),
+            _ if record.from == 0 => (bytes, true),
+            _ => (&[][..], false),
+        };
+        let whole = whole && record.flags & request_flag::CUT == 0;
+        if bytes.is_empty() {
+            *self.headless += 1;
+        }
+        let head;
+        let line = if same {
+            let follows = record.seq == connection.next;
+            connection.context = connection.context.take().filter(|_| follows);
+            head::request_line(head::first_line(bytes).0)
+        } else {
+            head = head::head(bytes);
+            connection.context = Some(Arc::new(self.context(&head, whole)));
+            head.line
+        };
+        let context = connection.context.as_ref().unwrap_or(self.no_context);
+        let context = Arc::clone(context);
+        let target = line.map(|line| head::target(line.method, line.target));
+        let method_bytes = line.map_or(&[][..], |line| line.method);
+        let mut shape = self.assemble(connection, record, direction, context, method_bytes, target);
+        if let Some(parts) = parts.as_mut() {
+            parts.clear(self.budget);
+        }
+        shape.v10 = record.flags & request_flag::V10 != 0;
+        shape
+    }
+
+    fn context(&mut self, head: &Head<'_>, whole: bool) -> Context {
+        let mut authorizations = Vec::new();
+        for value in &head.authorization {
+            let Some(print) = self.prints.authorization(value) else { continue };
+            let kind = crate::parser::authorization::scheme(value).into();
+            authorizations.push((print, kind));
+            if crate::identity::Kind::claims(kind) {
+                self.claims.learn(print, value);
+            }
+        }
+        let mut cookies = Vec::new();
+        for line in &head.cookies {
+            self.prints.cookies(line, &mut |carrier, print| {
+                if cookies.len() < CREDENTIALS {
+                    cookies.push((carrier, print));
+                }
+            });
+        }
+        let client = if self.trusted.is_empty() {
+            None
+        } else {
+            forwarded::client(&head.forwarded_for, &head.forwarded, self.trusted)
+        };
+        Context {
+            known: whole,
+            host: escape(head.host.unwrap_or_default(), HOST_CHARS).into(),
+            user_agent: escape(head.user_agent.unwrap_or_default(), AGENT_CHARS).into(),
+            client,
+            authorizations,
+            cookies,
+        }
+    }
+
+    fn assemble(
+        &mut self,
+        connection: &Connection,
+        record: &Request,
+        direction: Direction,
+        context: Arc<Context>,
+        method_bytes: &[u8],
+        target: Option<Target<'_>>,
+    ) -> Shape {
+        let process = connection.process.and_then(|process| self.processes.get(process));
+        let workload = Arc::clone(process.map_or(self.processes.unknown(), |process| &process.workload));
+        let method = Method::new(method_bytes);
+        let target_or_none = target.unwrap_or_default();
+        let authority = (!target_or_none.authority.is_empty())
+            .then(|| escape(target_or_none.authority, HOST_CHARS).into_boxed_str());
+        let host = authority.as_deref().unwrap_or(&context.host);
+        // CONNECT has no path: its route is the method
+        let path = target.map(|target| if method.label() == "CONNECT" { &b"*"[..] } else { target.path });
+        let route = self.routes.find(&Asked {
+            direction,
+            method,
+            host: if direction == Direction::Outbound { host.as_bytes() } else { b"" },
+            path,
+        });
+        let mut credentials = self.credentials(record, &context, direction, target_or_none.query).into_iter();
+        let (peer, anonymous) = self.anonymous(connection, direction, &context, &workload);
+        let first = credentials.next().unwrap_or(anonymous);
+        Shape {
+            direction,
+            id: first.id,
+            label: first.label,
+            carrier: first.carrier,
+            fingerprint: first.fingerprint,
+            also: credentials.map(|other| (other.id, other.label)).collect(),
+            method,
+            method_text: if method.is_known() {
+                Cow::Borrowed(method.label())
+            } else {
+                Cow::Owned(escape(method_bytes, METHOD_CHARS))
+            },
+            path: escape(target_or_none.path, PATH_CHARS).into(),
+            authority,
+            context,
+            route,
+            peer,
+            pid: connection.pid,
+            process: connection.process,
+            workload,
+            transport: connection.transport,
+            v10: false,
+            superseded: AtomicBool::new(false),
+            row: AtomicU64::new(0),
+            kernel: AtomicU32::new(u32::MAX),
+        }
+    }
+
+    /// The credentials of a request: those the kernel found, in configured order, then query keys, then cookies.
+    fn credentials(
+        &mut self,
+        record: &Request,
+        context: &Context,
+        direction: Direction,
+        query: &[u8],
+    ) -> Vec<Credential> {
+        let mut found: Vec<(Carrier, u64)> = Vec::new();
+        let mut add = |carrier: Carrier, print: u64| {
+            if found.len() < CREDENTIALS && !found.iter().any(|(_, known)| *known == print) {
+                found.push((carrier, print));
+            }
+        };
+        for (number, print) in record.cred.iter().zip(record.fp).take(CREDS) {
+            if let Some(carrier) = self.prints.carrier(*number) {
+                add(carrier, print);
+            }
+        }
+        self.prints.query(query, &mut add);
+        for (carrier, print) in &context.cookies {
+            add(*carrier, *print);
+        }
+        found
+            .into_iter()
+            .map(|(carrier, print)| self.credential(carrier, print, context, direction))
+            .collect()
+    }
+
+    fn credential(
+        &mut self,
+        carrier: Carrier,
+        print: u64,
+        context: &Context,
+        direction: Direction,
+    ) -> Credential {
+        let stated = context.authorizations.iter().find(|(known, _)| *known == print).map(|(_, kind)| *kind);
+        let kind = if carrier == Carrier::AUTHORIZATION { stated } else { None };
+        let kind = kind.unwrap_or_else(|| self.prints.kind(carrier));
+        let named = kind.claims() && !self.names.has_credential(kind, print);
+        let (id, label) = match if named { self.claims.accepted(print) } else { None } {
+            Some(claim) => (claim.id(direction), Some(Arc::clone(&claim.label))),
+            None => (Id::credential(direction, kind, print), None),
+        };
+        Credential { carrier, fingerprint: print, id, label }
+    }
+
+    /// The peer that is shown, and who is charged for a request without credentials.
+    fn anonymous(
+        &self,
+        connection: &Connection,
+        direction: Direction,
+        context: &Context,
+        workload: &Arc<str>,
+    ) -> (Peer, Credential) {
+        let plain = |id, label| Credential { carrier: Carrier::NONE, fingerprint: 0, id, label };
+        if direction == Direction::Outbound {
+            let (id, label) = self.claims.workload(direction, workload);
+            return (connection.remote, plain(id, Some(label)));
+        }
+        let (peer, id) = match (connection.remote.ip(), connection.remote.uid()) {
+            (Some(address), _) => match self.client(address, context) {
+                Some(client) => (Peer::from_ip(client), Id::client(direction, client)),
+                None => (connection.remote.without_port(), Id::unknown(direction)),
+            },
+            (None, Some(uid)) => (connection.remote, Id::local_user(direction, uid)),
+            (None, None) => (Peer::UNKNOWN, Id::unknown(direction)),
+        };
+        (peer, plain(id, None))
+    }
+
+    /// The client behind the peer; `None` when a trusted proxy's report was not seen.
+    fn client(&self, peer: IpAddr, context: &Context) -> Option<IpAddr> {
+        if !forwarded::is_trusted(peer, self.trusted) {
+            return Some(peer);
+        }
+        context.client.or(context.known.then_some(peer))
+    }
+}

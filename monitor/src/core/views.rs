@@ -1,0 +1,412 @@
+//! Rows for the control socket and series for `/metrics`, made when somebody asks.
+
+use std::collections::HashMap;
+
+use monitor_common::event::{request_flag, response_flag, transport};
+
+use super::{ByDirection, ClockBase, Core, Finished};
+use crate::identity::Identity;
+use crate::rates::Tally;
+use crate::route::{BUCKETS_NS, Route};
+use crate::view::{ConnectionRow, Direction, IdentityRow, LossRow, ProcessRow, RequestRecord, RouteRow};
+use crate::workload::Process;
+
+/// Totals of the core.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Records that were handed in, readable or not.
+    pub records: u64,
+    /// Request records that arrived.
+    pub delivered: ByDirection,
+    /// Requests that are finished, answered or not: the sum of all route rows, and of all process rows.
+    pub finished: ByDirection,
+    /// Requests that the kernel side counted but could not deliver and that are charged: with `finished` the sum of all
+    /// identity rows.
+    pub lost: ByDirection,
+    /// Requests without a response so far.
+    pub outstanding: u64,
+    /// Connections followed.
+    pub connections: u64,
+    /// Identities counted by themselves.
+    pub identities: u64,
+}
+
+/// One series of `weir_http_requests_total`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestSeries {
+    /// Direction.
+    pub direction: Direction,
+    /// Method label.
+    pub method: &'static str,
+    /// Route template; `_lost` for requests that were counted in the kernel only.
+    pub route: String,
+    /// Status code, 0 without an answer, [`crate::route::OTHER_STATUS`] beyond the bound.
+    pub status: u16,
+    /// `1.0` or `1.1`, empty when not known.
+    pub version: &'static str,
+    /// Requests.
+    pub requests: u64,
+}
+
+/// One series of the duration histogram.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DurationSeries {
+    /// Direction.
+    pub direction: Direction,
+    /// Method label.
+    pub method: &'static str,
+    /// Route template.
+    pub route: String,
+    /// Answered requests by [`BUCKETS_NS`], not cumulative; the last bucket is open.
+    pub buckets: [u64; BUCKETS_NS.len() + 1],
+    /// Sum of the durations in seconds.
+    pub sum: f64,
+    /// Bytes of requests.
+    pub request_bytes: u64,
+    /// Bytes of responses.
+    pub response_bytes: u64,
+}
+
+/// One series of `weir_identity_requests_total`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdentitySeries {
+    /// Direction.
+    pub direction: Direction,
+    /// Identity string.
+    pub identity: String,
+    /// Kind.
+    pub kind: &'static str,
+    /// Requests.
+    pub requests: u64,
+}
+
+/// Finished requests, in order.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tail {
+    /// The requests.
+    pub records: Vec<RequestRecord>,
+    /// Where to go on.
+    pub next: u64,
+    /// Requests that had already gone from the ring.
+    pub skipped: u64,
+}
+
+impl Core {
+    /// Totals.
+    pub fn summary(&self) -> Summary {
+        Summary {
+            records: self.records,
+            delivered: self.delivered,
+            finished: self.finished,
+            lost: self.lost,
+            outstanding: self.delivered.sum() - self.finished.sum(),
+            connections: self.connections.len() as u64,
+            identities: self.identities.len() as u64,
+        }
+    }
+
+    /// The `limit` heaviest identities, heaviest first, `other` included. Identities of one kind and direction that have
+    /// the same configured name are one row.
+    pub fn identities(&self, limit: usize) -> Vec<IdentityRow> {
+        let rows = self.identities.heaviest(limit);
+        let mut merged: Vec<(String, Identity)> = Vec::new();
+        let mut named: HashMap<(String, &'static str, Direction), usize> = HashMap::new();
+        let mut out = Vec::with_capacity(rows.len());
+        let names = !self.settings.names.is_empty();
+        for row in rows {
+            let text = self.names.show(&row.id, row.label.as_deref());
+            if !names || text == row.id.text(row.label.as_deref()) {
+                out.push(self.identity_row(text, row));
+                continue;
+            }
+            let key = (text.clone(), row.id.kind.label(), row.id.direction);
+            match named.get(&key).and_then(|at| merged.get_mut(*at)) {
+                Some((_, first)) => first.absorb(row),
+                None => {
+                    named.insert(key, merged.len());
+                    merged.push((text, row.clone()));
+                }
+            }
+        }
+        out.extend(merged.into_iter().map(|(text, row)| self.identity_row(text, &row)));
+        out.sort_by_key(|row| std::cmp::Reverse(row.totals.requests));
+        out
+    }
+
+    fn identity_row(&self, identity: String, row: &Identity) -> IdentityRow {
+        let credential = row.fingerprint != 0;
+        IdentityRow {
+            identity,
+            kind: row.id.kind.label().to_owned(),
+            fingerprint: if credential { format!("{:016x}", row.fingerprint) } else { String::new() },
+            direction: row.id.direction,
+            carrier: self.prints.name(row.carrier),
+            issuer: row.label.as_ref().map_or_else(String::new, |label| label.issuer.to_string()),
+            subject: row.label.as_ref().map_or_else(String::new, |label| label.subject.to_string()),
+            peers: row.peers.iter().map(super::super::tracker::Peer::text).collect(),
+            workloads: row.workloads.iter().map(ToString::to_string).collect(),
+            first_seen: if row.first_ns == u64::MAX { String::new() } else { self.time(row.first_ns) },
+            last_seen: if row.last_ns == 0 { String::new() } else { self.time(row.last_ns) },
+            totals: row.tally.totals(self.second()),
+        }
+    }
+
+    /// Every process that is kept, and one row with process id 0 for each workload whose processes are gone.
+    pub fn processes(&self) -> Vec<ProcessRow> {
+        let live = self.processes.iter().flat_map(|process| {
+            process.tallies().map(|(direction, tally)| self.process_row(process, direction, tally))
+        });
+        let gone = self.processes.retired_tallies().map(|(workload, direction, tally)| ProcessRow {
+            pid: 0,
+            started: String::new(),
+            exe: String::new(),
+            comm: String::new(),
+            user: String::new(),
+            workload: workload.to_string(),
+            cgroup: String::new(),
+            alive: false,
+            direction,
+            totals: tally.totals(self.second()),
+        });
+        let mut rows: Vec<_> = live.chain(gone).collect();
+        rows.sort_by_key(|row| std::cmp::Reverse(row.totals.requests));
+        rows
+    }
+
+    fn process_row(&self, process: &Process, direction: Direction, tally: &Tally) -> ProcessRow {
+        ProcessRow {
+            pid: process.tgid,
+            started: ClockBase::text(self.clock.wall_of_boot(process.start_ns)),
+            exe: process.exe.to_string(),
+            comm: process.comm.to_string(),
+            user: process.user.to_string(),
+            workload: process.workload.to_string(),
+            cgroup: process.cgroup.to_string(),
+            alive: process.ended_ns.is_none(),
+            direction,
+            totals: tally.totals(self.second()),
+        }
+    }
+
+    /// Every route that was used.
+    pub fn routes(&self) -> Vec<RouteRow> {
+        let used = self.routes.iter().filter(|route| route.tally.requests() > 0);
+        let mut rows: Vec<_> = used
+            .map(|route| RouteRow {
+                host: route.host.to_string(),
+                method: route.method.label().to_owned(),
+                route: route.template.to_string(),
+                direction: route.direction,
+                workload: route.workload.as_deref().unwrap_or_default().to_owned(),
+                totals: route.tally.totals(self.second()),
+            })
+            .collect();
+        rows.sort_by_key(|row| std::cmp::Reverse(row.totals.requests));
+        rows
+    }
+
+    /// Open connections that carried a request, the most recently used first, at most `limit`.
+    pub fn connections(&self, limit: usize) -> Vec<ConnectionRow> {
+        let used = self.connections.iter().filter_map(|(id, one)| Some((id, one, one.shape.as_ref()?)));
+        used.take(limit)
+            .map(|(id, one, shape)| ConnectionRow {
+                id: format!("{id:x}"),
+                direction: shape.direction,
+                transport: transport_label(one.transport).to_owned(),
+                local: if one.local.ip().is_some() { one.local.text() } else { String::new() },
+                peer: one.remote.text(),
+                pid: one.pid,
+                workload: shape.workload.to_string(),
+                identity: self.names.show(&shape.id, shape.label.as_deref()),
+                requests: one.requests,
+                outstanding: one.outstanding() as u64,
+                joined: one.joined,
+                since: self.time(one.since_ns),
+            })
+            .collect()
+    }
+
+    /// Number that the next finished request will get: where a `tail` that wants only new ones starts.
+    pub fn tail_position(&self) -> u64 {
+        self.recent.first + self.recent.ring.len() as u64
+    }
+
+    /// At most `limit` finished requests from number `from` on.
+    pub fn tail(&self, from: u64, limit: usize) -> Tail {
+        let start = from.clamp(self.recent.first, self.tail_position());
+        let ring = self.recent.ring.iter().skip((start - self.recent.first) as usize).take(limit);
+        let records: Vec<_> = ring.map(|finished| self.record(finished)).collect();
+        Tail { next: start + records.len() as u64, skipped: start.saturating_sub(from), records }
+    }
+
+    fn record(&self, finished: &Finished) -> RequestRecord {
+        let shape = &*finished.shape;
+        let flagged = |flag: u16, note: &str| (finished.flags & flag != 0).then(|| note.to_owned());
+        let ended = |flag: u16, note: &str| (finished.response_flags & flag != 0).then(|| note.to_owned());
+        RequestRecord {
+            time: self.time(finished.ts_ns),
+            direction: shape.direction,
+            identity: self.names.show(&shape.id, shape.label.as_deref()),
+            kind: shape.id.kind.label().to_owned(),
+            also: shape.also.iter().map(|(id, label)| self.names.show(id, label.as_deref())).collect(),
+            peer: shape.peer.text(),
+            pid: shape.pid,
+            workload: shape.workload.to_string(),
+            method: shape.method_text.to_string(),
+            host: shape.host().to_owned(),
+            path: shape.path.to_string(),
+            route: self
+                .routes
+                .get(shape.route)
+                .map_or(crate::route::OTHER, |route| &route.template)
+                .to_owned(),
+            version: version(shape.v10).to_owned(),
+            status: finished.status,
+            duration: finished.latency_ns as f64 / 1e9,
+            request_bytes: finished.request_bytes,
+            response_bytes: finished.response_bytes,
+            transport: transport_label(shape.transport).to_owned(),
+            user_agent: shape.context.user_agent.to_string(),
+            notes: [
+                flagged(request_flag::AMBIGUOUS, "ambiguous"),
+                flagged(request_flag::LAX, "lax"),
+                flagged(request_flag::JOINED, "joined"),
+                flagged(request_flag::CUT, "truncated"),
+                flagged(request_flag::UPGRADE, "upgrade"),
+                ended(response_flag::AT_CLOSE, "at_close"),
+                ended(response_flag::TUNNEL, "tunnel"),
+                ended(response_flag::DESYNC, "desync"),
+            ]
+            .into_iter()
+            .flatten()
+            .collect(),
+        }
+    }
+
+    /// What went wrong inside the daemon, only what is not zero.
+    pub fn losses(&self) -> Vec<LossRow> {
+        let row = |stage: &str, reason: &str, count: u64| LossRow {
+            stage: stage.into(),
+            reason: reason.into(),
+            count,
+        };
+        let mut rows = vec![
+            row("decode", "unreadable record", self.losses.decode),
+            row("tracker", "connection evicted, table full", self.losses.evicted),
+            row("tracker", "request on an unknown connection", self.losses.unknown_connection),
+            row("tracker", "response without request", self.losses.orphans),
+            row("tracker", "request passed over by later responses", self.losses.unanswered),
+            row("tracker", "head not seen", self.losses.headless),
+            row("tracker", "head part refused, memory bound", self.budget.refused()),
+            row("tracker", "route folded into _other", self.routes.folded()),
+            row("tracker", "identity folded into other", self.identities.displaced()),
+        ];
+        rows.retain(|row| row.count > 0);
+        rows
+    }
+
+    /// Series of `weir_http_requests_total`: their sum is [`Summary::finished`] plus [`Summary::lost`].
+    pub fn request_series(&self) -> Vec<RequestSeries> {
+        let mut series: HashMap<(Direction, &'static str, &str, u16, bool), u64> = HashMap::new();
+        for route in self.routes.iter() {
+            for code in &route.codes {
+                let key = (route.direction, route.method.label(), &*route.template, code.status, code.v10);
+                *series.entry(key).or_default() += code.requests;
+            }
+        }
+        let counted =
+            series.into_iter().map(|((direction, method, route, status, v10), requests)| RequestSeries {
+                direction,
+                method,
+                route: route.to_owned(),
+                status,
+                version: version(v10),
+                requests,
+            });
+        let lost = [(Direction::Inbound, self.lost.inbound), (Direction::Outbound, self.lost.outbound)];
+        let lost = lost.into_iter().filter(|(_, requests)| *requests > 0).map(|(direction, requests)| {
+            RequestSeries {
+                direction,
+                method: "_OTHER",
+                route: "_lost".to_owned(),
+                status: 0,
+                version: "",
+                requests,
+            }
+        });
+        counted.chain(lost).collect()
+    }
+
+    /// Series of the duration histogram and of the bytes, one for each direction, method and route.
+    pub fn duration_series(&self) -> Vec<DurationSeries> {
+        let mut series: HashMap<(Direction, &'static str, &str), DurationSeries> = HashMap::new();
+        let empty = |route: &Route| DurationSeries {
+            direction: route.direction,
+            method: route.method.label(),
+            route: route.template.to_string(),
+            buckets: [0; BUCKETS_NS.len() + 1],
+            sum: 0.0,
+            request_bytes: 0,
+            response_bytes: 0,
+        };
+        for route in self.routes.iter().filter(|route| route.tally.requests() > 0) {
+            let key = (route.direction, route.method.label(), &*route.template);
+            let one = series.entry(key).or_insert_with(|| empty(route));
+            for (mine, theirs) in one.buckets.iter_mut().zip(route.buckets) {
+                *mine += theirs;
+            }
+            one.sum += route.sum_ns as f64 / 1e9;
+            let (request_bytes, response_bytes) = route.tally.bytes();
+            one.request_bytes = one.request_bytes.saturating_add(request_bytes);
+            one.response_bytes = one.response_bytes.saturating_add(response_bytes);
+        }
+        series.into_values().collect()
+    }
+
+    /// Series of `weir_identity_requests_total`: the `limit` heaviest by themselves, the rest as `other`.
+    pub fn identity_series(&self, limit: usize) -> Vec<IdentitySeries> {
+        let mut series: HashMap<(Direction, &'static str, String), u64> = HashMap::new();
+        let mut rest = ByDirection::default();
+        for row in self.identities.iter() {
+            *rest.get_mut(row.id.direction) += row.tally.requests();
+        }
+        for row in self.identities.heaviest(limit) {
+            *rest.get_mut(row.id.direction) -= row.tally.requests();
+            let key = (row.id.direction, row.id.kind.label(), self.names.show(&row.id, row.label.as_deref()));
+            *series.entry(key).or_default() += row.tally.requests();
+        }
+        for (direction, requests) in
+            [(Direction::Inbound, rest.inbound), (Direction::Outbound, rest.outbound)]
+        {
+            if requests > 0 {
+                *series.entry((direction, "other", "other".to_owned())).or_default() += requests;
+            }
+        }
+        let series = series.into_iter();
+        series
+            .map(|((direction, kind, identity), requests)| IdentitySeries {
+                direction,
+                identity,
+                kind,
+                requests,
+            })
+            .collect()
+    }
+
+    fn time(&self, monotonic_ns: u64) -> String {
+        ClockBase::text(self.clock.wall(monotonic_ns))
+    }
+}
+
+fn version(v10: bool) -> &'static str {
+    if v10 { "1.0" } else { "1.1" }
+}
+
+fn transport_label(transport: u8) -> &'static str {
+    match transport {
+        transport::TCP => "tcp",
+        transport::UNIX => "unix",
+        transport::TLS => "tls",
+        _ => "",
+    }
+}

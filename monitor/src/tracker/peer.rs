@@ -1,0 +1,90 @@
+//! The other end of a connection.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use monitor_common::event::{Conn, transport};
+
+/// `AF_UNIX` as the records carry it.
+const AF_UNIX: u16 = 1;
+
+/// The other end of a connection, small and comparable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Peer {
+    address: [u8; 16],
+    port: u16,
+    form: Form,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Form {
+    Unknown,
+    Address,
+    /// User and process are in the address bytes.
+    Local,
+}
+
+impl Peer {
+    /// Not known.
+    pub const UNKNOWN: Self = Self { address: [0; 16], port: 0, form: Form::Unknown };
+
+    /// The remote end of `conn`, port included.
+    pub fn remote(conn: &Conn) -> Self {
+        Self::of(conn, conn.remote, conn.remote_port)
+    }
+
+    /// The local end of `conn`.
+    pub fn local(conn: &Conn) -> Self {
+        if conn.family == AF_UNIX { Self::UNKNOWN } else { Self::of(conn, conn.local, conn.local_port) }
+    }
+
+    fn of(conn: &Conn, address: [u8; 16], port: u16) -> Self {
+        if conn.transport == transport::UNIX || conn.family == AF_UNIX {
+            Self { address, port: 0, form: Form::Local }
+        } else if conn.peer_known != 0 {
+            Self { address, port, form: Form::Address }
+        } else {
+            Self::UNKNOWN
+        }
+    }
+
+    /// An address without port.
+    pub fn from_ip(address: IpAddr) -> Self {
+        let address = match address {
+            IpAddr::V4(address) => address.to_ipv6_mapped(),
+            IpAddr::V6(address) => address,
+        };
+        Self { address: address.octets(), port: 0, form: Form::Address }
+    }
+
+    /// The same peer without its port.
+    pub fn without_port(self) -> Self {
+        Self { port: 0, ..self }
+    }
+
+    /// Its address, IPv4 as such.
+    pub fn ip(&self) -> Option<IpAddr> {
+        (self.form == Form::Address).then(|| Ipv6Addr::from(self.address).to_canonical())
+    }
+
+    /// User of a Unix-socket peer.
+    pub fn uid(&self) -> Option<u32> {
+        let [a, b, c, d, ..] = self.address;
+        (self.form == Form::Local).then(|| u32::from_le_bytes([a, b, c, d]))
+    }
+
+    /// Address with port when there is one, `uid=N pid=N` for Unix sockets, else `unknown`.
+    pub fn text(&self) -> String {
+        match (self.form, self.ip()) {
+            (Form::Address, Some(address)) if self.port != 0 => {
+                SocketAddr::new(address, self.port).to_string()
+            }
+            (Form::Address, Some(address)) => address.to_string(),
+            (Form::Local, _) => {
+                let [_, _, _, _, a, b, c, d, ..] = self.address;
+                let (uid, pid) = (self.uid().unwrap_or_default(), u32::from_le_bytes([a, b, c, d]));
+                format!("uid={uid} pid={pid}")
+            }
+            _ => "unknown".to_owned(),
+        }
+    }
+}
