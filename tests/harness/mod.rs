@@ -53,7 +53,7 @@ pub fn skipped(reason: &str) {
 
 /// Prints a line past the capture of the test runner.
 pub fn note(line: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{line}");
+    let _ = writeln!(std::io::stdout().lock(), "{line}");
 }
 
 /// Leaves the test when the condition does not hold, printing and counting the reason.
