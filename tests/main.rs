@@ -18,6 +18,7 @@ mod framing;
 mod harness;
 mod identity;
 mod kill;
+mod ledger;
 mod nginx;
 mod open;
 mod servers;

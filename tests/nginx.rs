@@ -85,11 +85,11 @@ fn every_connection_a_request() {
     for tls in [None, Some(&certificate)] {
         let server = servers::nginx(tls);
         let mut total = 0;
-        for (keep_alive, count) in [(true, heavy() / 5), (false, heavy() / 50)] {
-            let client = clients::ab(&server.url, count, 32, keep_alive);
+        for (args, count) in [(&["-k"][..], heavy() / 5), (&[], heavy() / 50)] {
+            let client = clients::ab(&server.url, count, 32, args);
             total += count;
             server.expect("ab", total);
-            let what = format!("{}, keep-alive {keep_alive}", server.url);
+            let what = format!("{}, ab {args:?}", server.url);
             findings.equal(&format!("{what}: outbound"), weir.settled(&[client.pid], Outbound), count);
             findings.equal(&format!("{what}: inbound"), weir.count(&server.pids, Inbound), total);
         }
@@ -119,7 +119,7 @@ fn sendfile_ipv6_and_unix_sockets() {
         findings.equal(&format!("{what}: outbound"), weir.settled(&[client.pid], Outbound), client.made);
         findings.equal(&format!("{what}: inbound"), weir.count(&server.pids, Inbound), total);
     };
-    check("sendfile", &clients::ab(&server.url, 2000, 8, true));
+    check("sendfile", &clients::ab(&server.url, 2000, 8, &["-k"]));
     check("IPv6", &clients::curl(&server.url.replace("127.0.0.1", "[::1]"), 200, &[]));
     check("Unix socket", &clients::curl_unix(&server.file("socket"), 200));
     findings.none();
@@ -132,7 +132,7 @@ fn views_agree() {
     let _turn = turn();
     let server = servers::nginx(None);
     let weir = Weir::start();
-    clients::ab(&server.url, 1000, 8, true);
+    clients::ab(&server.url, 1000, 8, &["-k"]);
     weir.settle();
     // Other traffic on the host may come between two reads, so ask until a moment was quiet.
     crate::harness::until(

@@ -50,7 +50,7 @@ fn all_clients() -> Vec<Named> {
         found.push(("go", |url| clients::go(url, EACH)));
     }
     if tool("ab").is_some() {
-        found.push(("ab", |url| clients::ab(url, EACH, 4, false)));
+        found.push(("ab", |url| clients::ab(url, EACH, 4, &[])));
     }
     found
 }

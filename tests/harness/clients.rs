@@ -16,12 +16,9 @@ pub struct Client {
 }
 
 /// `ApacheBench`: `count` requests over `connections` connections.
-pub fn ab(url: &str, count: u64, connections: u32, keep_alive: bool) -> Client {
+pub fn ab(url: &str, count: u64, connections: u32, args: &[&str]) -> Client {
     let mut command = Command::new(tool("ab").unwrap());
-    command.args(["-q", "-n", &count.to_string(), "-c", &connections.to_string()]);
-    if keep_alive {
-        command.arg("-k");
-    }
+    command.args(["-q", "-n", &count.to_string(), "-c", &connections.to_string()]).args(args);
     let done = run(command.arg(format!("{url}/ab"))).ok();
     assert_eq!(number(&done.out, "Failed requests:"), 0, "{}", done.out);
     Client { pid: done.pid, made: number(&done.out, "Complete requests:") }
