@@ -6,5 +6,6 @@
 
 pub mod event;
 pub mod http1;
+pub mod kernel;
 pub mod ledger;
 pub mod siphash;

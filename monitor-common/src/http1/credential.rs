@@ -75,7 +75,7 @@ pub(super) fn credential<E: Env>(e: &mut E, k: u8, p0: u32, nl: u32, end: u32) -
     let mut v: State;
     let mut hashed;
     if stage == LEAD {
-        v = e.nm().sip[(k & 31) as usize];
+        v = e.nm().sip[(opaque(k as u32) & 31) as usize];
         hashed = 16;
         if k == kind::AUTH {
             let (words, len) = scheme(e, p, seen);

@@ -1,0 +1,132 @@
+//! Values that the daemon gives the kernel side at load, and map keys and values that both read.
+
+use core::mem::size_of;
+
+/// Load-time values: kernel field offsets from the running kernel's BTF, and the daemon's choices.
+///
+/// Offsets are in bytes from the start of the named structure.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// `sock.__sk_common.skc_family` (u16).
+    pub sock_family: u32,
+    /// `sock.__sk_common.skc_num`, local port in host order (u16).
+    pub sock_num: u32,
+    /// `sock.__sk_common.skc_dport`, remote port in network order (u16).
+    pub sock_dport: u32,
+    /// `sock.__sk_common.skc_daddr` (u32, network order).
+    pub sock_daddr: u32,
+    /// `sock.__sk_common.skc_rcv_saddr` (u32, network order).
+    pub sock_saddr: u32,
+    /// `sock.__sk_common.skc_v6_daddr` (16 bytes).
+    pub sock_daddr6: u32,
+    /// `sock.__sk_common.skc_v6_rcv_saddr` (16 bytes).
+    pub sock_saddr6: u32,
+    /// `sock.__sk_common.skc_net.net` (pointer).
+    pub sock_net: u32,
+    /// `sock.sk_type` (u16).
+    pub sock_type: u32,
+    /// `sock.sk_peer_pid` (pointer to `struct pid`).
+    pub sock_peer_pid: u32,
+    /// `sock.sk_peer_cred` (pointer to `struct cred`).
+    pub sock_peer_cred: u32,
+    /// `socket.sk` (pointer).
+    pub socket_sk: u32,
+    /// `net.ns.inum` (u32).
+    pub net_inum: u32,
+    /// `cred.uid` (u32), also its `euid` is not used: peers are told by real uid like `SO_PEERCRED`.
+    pub cred_uid: u32,
+    /// `pid.numbers[0].nr` (i32).
+    pub pid_nr: u32,
+    /// `task_struct.group_leader` (pointer).
+    pub task_group_leader: u32,
+    /// `task_struct.start_boottime` (u64, ns).
+    pub task_start: u32,
+    /// `task_struct.real_parent` (pointer).
+    pub task_parent: u32,
+    /// `task_struct.tgid` (i32).
+    pub task_tgid: u32,
+    /// `task_struct.signal` (pointer).
+    pub task_signal: u32,
+    /// `task_struct.exit_code` (i32).
+    pub task_exit_code: u32,
+    /// `signal_struct.live` (atomic i32).
+    pub signal_live: u32,
+    /// `linux_binprm.filename` (pointer to a string).
+    pub binprm_filename: u32,
+    /// `task_struct.files` (pointer).
+    pub task_files: u32,
+    /// `files_struct.fdt` (pointer).
+    pub files_fdt: u32,
+    /// `fdtable.fd` (pointer to an array of file pointers).
+    pub fdtable_fd: u32,
+    /// `fdtable.max_fds` (u32).
+    pub fdtable_max: u32,
+    /// `file.f_op` (pointer); `private_data` is a socket only when it equals `socket_file_ops`.
+    pub file_private: u32,
+    /// `socket.file` (pointer back to the file), to tell a socket's file from any other.
+    pub socket_file: u32,
+    /// The daemon's own process: its sockets are never observed.
+    pub own_tgid: u32,
+    /// The daemon's metrics port: scrapes of it are not observed at either end. 0 when there is none.
+    pub own_port: u32,
+    /// 1 when TLS libraries are probed.
+    pub tls: u32,
+}
+
+impl Config {
+    /// What the object file holds before the daemon sets the values: every word differs from zero and from every other,
+    /// so the compiler can neither merge nor fold them.
+    pub const UNSET: Self = {
+        let mut words = [0u32; size_of::<Self>() / 4];
+        let mut at = 0;
+        while at < words.len() {
+            words[at] = 0x7000_0001 + at as u32;
+            at += 1;
+        }
+        // SAFETY: the struct is `repr(C)` and holds u32 only, as many as the array.
+        unsafe { core::mem::transmute::<[u32; size_of::<Self>() / 4], Self>(words) }
+    };
+}
+
+/// Key of the exact per-identity counters.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct IdentityKey {
+    /// Fingerprint of the credential, or of the client's address when `cred` is `NONE`.
+    pub fp: u64,
+    /// One of [`crate::event::cred`].
+    pub cred: u32,
+    /// One of [`crate::event::role`].
+    pub role: u32,
+}
+
+/// Value of the exact per-identity counters.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IdentityCount {
+    /// Requests whose head was complete.
+    pub requests: u64,
+}
+
+/// Key of the state of a TLS connection.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TlsKey {
+    /// Address of the library's connection object (`SSL *`).
+    pub ssl: u64,
+    /// Process.
+    pub tgid: u32,
+    /// Zero.
+    pub pad: u32,
+}
+
+/// What a TLS probe's attach cookie says.
+pub mod tls_site {
+    /// The call reads (else it writes).
+    pub const READ: u64 = 1;
+    /// The byte count is stored through the 4th argument, and 1 means success.
+    pub const OUT_ARG4: u64 = 2;
+    /// The byte count is stored through the 5th argument, and 1 means success.
+    pub const OUT_ARG5: u64 = 4;
+}
