@@ -1,0 +1,181 @@
+//! Connections: where they lead, who uses them, and telling the daemon about both.
+
+use aya_ebpf::cty::c_void;
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
+    bpf_get_socket_cookie,
+};
+use monitor_common::event::{self, cred, role, transport};
+use monitor_common::ledger::Counter;
+
+use crate::maps::{Conn, Peer, Scratch, config};
+use crate::{raw, ring};
+
+const AF_UNIX: u16 = 1;
+const AF_INET: u16 = 2;
+const AF_INET6: u16 = 10;
+const SOCK_STREAM: u16 = 1;
+/// First half of the second word of `::ffff:0:0/96`.
+const V4_MAPPED: u64 = 0xffff_0000;
+
+/// Process of the current call.
+#[inline(always)]
+pub fn tgid() -> u32 {
+    // SAFETY: takes no arguments.
+    unsafe { (bpf_get_current_pid_tgid() >> 32) as u32 }
+}
+
+/// Whether a socket is of a kind that can carry HTTP: a stream over IP or a Unix stream.
+#[inline(always)]
+pub fn can_carry_http(sk: u64) -> bool {
+    let family = raw::kernel::<u16>(sk + config!(sock_family) as u64).unwrap_or(0);
+    let kind = raw::kernel::<u16>(sk + config!(sock_type) as u64).unwrap_or(0);
+    kind == SOCK_STREAM && (family == AF_INET || family == AF_INET6 || family == AF_UNIX)
+}
+
+/// Fills in where a socket leads.
+///
+/// # Safety
+/// `peer` must be writable.
+#[inline(always)]
+pub unsafe fn learn_peer(sk: u64, cookie: u64, peer: *mut Peer) {
+    let family = raw::kernel::<u16>(sk + config!(sock_family) as u64).unwrap_or(0);
+    let net = raw::kernel::<u64>(sk + config!(sock_net) as u64).unwrap_or(0);
+    // SAFETY: the caller's promise.
+    unsafe {
+        (*peer).cookie = cookie;
+        (*peer).family = family;
+        (*peer).known = 1;
+        (*peer).netns = raw::kernel::<u32>(net + config!(net_inum) as u64).unwrap_or(0);
+        if family == AF_UNIX {
+            let cred = raw::kernel::<u64>(sk + config!(sock_peer_cred) as u64).unwrap_or(0);
+            let uid = raw::kernel::<u32>(cred + config!(cred_uid) as u64).unwrap_or(u32::MAX);
+            (*peer).remote = [uid as u64 | (peer_pid(sk) as u64) << 32, 0];
+            return;
+        }
+        (*peer).local_port = raw::kernel::<u16>(sk + config!(sock_num) as u64).unwrap_or(0);
+        (*peer).remote_port = raw::kernel::<u16>(sk + config!(sock_dport) as u64).unwrap_or(0).swap_bytes();
+        if family == AF_INET6 {
+            (*peer).local = raw::kernel::<[u64; 2]>(sk + config!(sock_saddr6) as u64).unwrap_or([0; 2]);
+            (*peer).remote = raw::kernel::<[u64; 2]>(sk + config!(sock_daddr6) as u64).unwrap_or([0; 2]);
+        } else {
+            let local = raw::kernel::<u32>(sk + config!(sock_saddr) as u64).unwrap_or(0);
+            let remote = raw::kernel::<u32>(sk + config!(sock_daddr) as u64).unwrap_or(0);
+            (*peer).local = [0, V4_MAPPED | (local as u64) << 32];
+            (*peer).remote = [0, V4_MAPPED | (remote as u64) << 32];
+        }
+    }
+}
+
+/// Process at the other end of a Unix socket (of a client: the process that listens), as `SO_PEERCRED` tells it.
+#[inline(always)]
+pub fn peer_pid(sk: u64) -> u32 {
+    let pid = raw::kernel::<u64>(sk + config!(sock_peer_pid) as u64).unwrap_or(0);
+    if pid == 0 {
+        return 0;
+    }
+    raw::kernel::<u32>(pid + config!(pid_nr) as u64).unwrap_or(0)
+}
+
+/// Whether this is the daemon's own traffic, or a client of its control socket or metrics port.
+#[inline(always)]
+pub fn is_own(sk: u64) -> bool {
+    if tgid() == config!(own_tgid) {
+        return true;
+    }
+    let family = raw::kernel::<u16>(sk + config!(sock_family) as u64).unwrap_or(0);
+    if family == AF_UNIX {
+        return peer_pid(sk) == config!(own_tgid);
+    }
+    // a scrape: the other end is the daemon's port on an address of this host
+    let port = raw::kernel::<u16>(sk + config!(sock_dport) as u64).unwrap_or(0).swap_bytes();
+    if config!(own_port) == 0 || port as u32 != config!(own_port) || family != AF_INET {
+        return false;
+    }
+    let local = raw::kernel::<u32>(sk + config!(sock_saddr) as u64).unwrap_or(0);
+    let remote = raw::kernel::<u32>(sk + config!(sock_daddr) as u64).unwrap_or(1);
+    local == remote || (remote & 0xff) == 127
+}
+
+/// Sets up a new plaintext connection; its memory is zero.
+///
+/// # Safety
+/// `conn` must be writable; `sk` a socket that the cookie helper takes.
+#[inline(always)]
+pub unsafe fn open(conn: *mut Conn, sk: *mut c_void, role: u8, joined: bool) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let cookie = bpf_get_socket_cookie(sk);
+        learn_peer(sk as u64, cookie, &raw mut (*conn).peer);
+        (*conn).id = cookie;
+        (*conn).transport = if (*conn).peer.family == AF_UNIX { transport::UNIX } else { transport::TCP };
+        (*conn).role = role;
+        (*conn).joined = joined as u8;
+        (*conn).client = client_key(&raw const (*conn).peer);
+    }
+}
+
+/// Key of requests without a credential: the remote address, mixed (a collision would only matter when records are
+/// lost; the daemon keeps addresses themselves).
+///
+/// # Safety
+/// `peer` must be readable.
+#[inline(always)]
+pub unsafe fn client_key(peer: *const Peer) -> u64 {
+    // SAFETY: the caller's promise.
+    let [a, b] = unsafe { (*peer).remote };
+    let b = if unsafe { (*peer).family } == AF_UNIX { 0 } else { b };
+    let a = if unsafe { (*peer).family } == AF_UNIX { a & 0xffff_ffff } else { a };
+    (a.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ b.rotate_left(29)).wrapping_mul(0xD6E8_FEB8_6659_FD93)
+}
+
+/// Tells the daemon about a connection and the process that uses it, when it does not know yet.
+///
+/// # Safety
+/// `conn` and `scratch` must be valid.
+#[inline(always)]
+pub unsafe fn announce(conn: *mut Conn, scratch: *mut Scratch) {
+    let tgid = tgid();
+    // SAFETY: the caller's promise.
+    unsafe {
+        if (*conn).announced & 1 != 0 && (*conn).tgid == tgid {
+            return;
+        }
+        (*conn).announced |= 1;
+        (*conn).tgid = tgid;
+        let peer = &raw const (*conn).peer;
+        let mut record = event::Conn {
+            head: ring::head(event::Conn::KIND, event::Conn::SIZE as u32),
+            conn: (*conn).id,
+            ts_ns: ring::now(scratch),
+            cookie: (*peer).cookie,
+            cgroup: bpf_get_current_cgroup_id(),
+            start_ns: raw::process_start(raw::task()),
+            local: core::mem::transmute::<[u64; 2], [u8; 16]>((*peer).local),
+            remote: core::mem::transmute::<[u64; 2], [u8; 16]>((*peer).remote),
+            comm: [0; 16],
+            netns: (*peer).netns,
+            tgid,
+            uid: bpf_get_current_uid_gid() as u32,
+            local_port: (*peer).local_port,
+            remote_port: (*peer).remote_port,
+            family: (*peer).family,
+            role: (*conn).role,
+            transport: (*conn).transport,
+            peer_known: (*peer).known,
+            joined: (*conn).joined,
+            pad: [0; 18],
+        };
+        bpf_get_current_comm((&raw mut record.comm).cast(), 16);
+        ring::send(&record, Counter::LostState);
+    }
+}
+
+/// Which counter a request belongs to.
+#[inline(always)]
+pub fn total(side: u8) -> Counter {
+    if side == role::OUTBOUND { Counter::RequestsOutbound } else { Counter::RequestsInbound }
+}
+
+/// Key of the identity that a request without credentials is counted for.
+pub const ANONYMOUS: u32 = cred::NONE as u32;

@@ -1,0 +1,367 @@
+//! Runs the framing of `monitor-common` over a call's bytes, and turns what it finds into counts and records.
+
+use aya_ebpf::cty::{c_long, c_void};
+use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_user};
+use core::mem::offset_of;
+use monitor_common::event::{self, CREDS, HEAD_BYTES, request_flag, response_flag};
+use monitor_common::http1::{self, Cur, Env, Memo, Names, PRE, Shared, Stream, WIN, clamp, flag};
+use monitor_common::kernel::{IdentityCount, IdentityKey};
+use monitor_common::ledger::Counter;
+
+use crate::conn::{self, ANONYMOUS};
+use crate::maps::{Conn, IDENTITIES, NAMES, SCRATCH, Scratch, count};
+use crate::{raw, ring};
+
+/// Upper bound of ticks a call: each consumes a byte at least, and a call moves at most 2 GiB, of which bodies are
+/// skipped. A head is bounded to 256 KiB, so this is never reached by well-formed traffic.
+const MAX_TICKS: u32 = 1 << 20;
+
+/// One call's view of a connection. Pointers only, the verifier forgets nothing about them; scalars live in the maps.
+struct Frame {
+    conn: *mut Conn,
+    scratch: *mut Scratch,
+    names: *const Names,
+}
+
+/// Distance between the two directions' parts of [`http1::Conn`].
+const STREAM: usize = offset_of!(http1::Conn, resp) - offset_of!(http1::Conn, req);
+const MEMO: usize = offset_of!(http1::Conn, resp_memo) - offset_of!(http1::Conn, req_memo);
+
+/// Takes this CPU's working memory. `None` when another hook holds it (counted: its bytes are lost).
+#[inline(always)]
+pub fn scratch() -> Option<*mut Scratch> {
+    let scratch = SCRATCH.get_ptr_mut(0)?;
+    // SAFETY: this CPU's entry; a nested hook sees `busy` and leaves.
+    unsafe {
+        if core::ptr::read_volatile(&raw const (*scratch).busy) != 0 {
+            count(Counter::Nested, 1);
+            return None;
+        }
+        core::ptr::write_volatile(&raw mut (*scratch).busy, 1);
+        (*scratch).now = 0;
+    }
+    Some(scratch)
+}
+
+/// Gives the working memory back.
+///
+/// # Safety
+/// `scratch` must come from [`scratch`].
+#[inline(always)]
+pub unsafe fn release(scratch: *mut Scratch) {
+    // SAFETY: the caller's promise.
+    unsafe { core::ptr::write_volatile(&raw mut (*scratch).busy, 0) }
+}
+
+impl Frame {
+    /// Address of window byte `offset`, or of the bytes in front of it where a record is built.
+    #[inline(always)]
+    fn window(&self, offset: u32, back: usize) -> *mut u8 {
+        // SAFETY: the mask keeps the address inside the window, `back` is at most `PRE`.
+        unsafe {
+            let start = (&raw mut (*self.scratch).window).cast::<u8>();
+            start.add(PRE - back).add((offset & (WIN as u32 - 1)) as usize)
+        }
+    }
+
+    /// Direction as an index: 0 for requests, 1 for responses.
+    #[inline(always)]
+    fn dir(&self) -> usize {
+        // SAFETY: valid scratch; volatile, so that paths merge.
+        unsafe { (core::ptr::read_volatile(&raw const (*self.scratch).response) & 1) as usize }
+    }
+
+    #[inline(always)]
+    unsafe fn request(&mut self) {
+        // SAFETY: valid pointers for the duration of the call.
+        unsafe {
+            let stream = self.stream();
+            let conn = self.conn;
+            let role = (*conn).role;
+            count(conn::total(role), 1);
+            let key = if (*stream).cred[0] == 0 {
+                IdentityKey { fp: (*conn).client, cred: ANONYMOUS, role: role as u32 }
+            } else {
+                IdentityKey { fp: (*stream).fp[0], cred: (*stream).cred[0] as u32, role: role as u32 }
+            };
+            charge(&key);
+            conn::announce(conn, self.scratch);
+            let cur = self.cur();
+            let from = (*stream).shipped;
+            let at = (*cur).head_at;
+            let same = (*stream).same != 0 && from == 0 && (*cur).block_at != u32::MAX;
+            let end = if same { (*cur).block_at } else { (*cur).pos };
+            let all = end.wrapping_sub(at);
+            let size = if all > HEAD_BYTES as u32 { 0 } else { all };
+            let framing = (*stream).flags;
+            let mut flags = 0;
+            if same {
+                flags |= request_flag::SAME_HEADERS;
+            }
+            if from != 0 {
+                flags |= request_flag::PARTS;
+            }
+            if size != all {
+                flags |= request_flag::CUT;
+            }
+            if (*conn).joined != 0 && (*conn).http.shared.req_seq == 0 {
+                flags |= request_flag::JOINED;
+                count(Counter::Joined, 1);
+            }
+            if framing & flag::V10 != 0 {
+                flags |= request_flag::V10;
+            }
+            if framing & flag::BAD_CL != 0 || framing & (flag::CL | flag::TE) == flag::CL | flag::TE {
+                flags |= request_flag::AMBIGUOUS;
+            }
+            if framing & (flag::BARE_LF | flag::FOLD) != 0 {
+                flags |= request_flag::LAX;
+            }
+            if framing & flag::UPGRADE != 0 {
+                flags |= request_flag::UPGRADE;
+            }
+            if (*stream).more != 0 {
+                flags |= request_flag::MORE_CREDS;
+            }
+            let body = if framing & flag::CHUNKED != 0 {
+                event::CHUNKED
+            } else if framing & flag::CL != 0 {
+                (*stream).remaining
+            } else {
+                0
+            };
+            let total = event::Request::SIZE as u32 + size;
+            let record = self.window(at, event::Request::SIZE);
+            record.cast::<event::Request>().write_unaligned(event::Request {
+                head: ring::head(event::Request::KIND, total),
+                conn: (*conn).id,
+                ts_ns: ring::now(self.scratch),
+                content_length: body,
+                fp: (*stream).fp,
+                cred: (*stream).cred,
+                seq: (*conn).http.shared.req_seq,
+                tgid: (*conn).tgid,
+                head_len: (*stream).head,
+                from,
+                flags,
+                method: (*stream).method,
+                role,
+                client: (*conn).client,
+            });
+            let copied = clamp(size) as u64 + event::Request::SIZE as u64;
+            ring::output(record.cast(), copied, Counter::LostRequest);
+        }
+    }
+
+    /// A final response is complete, or ended with its connection.
+    #[inline(always)]
+    unsafe fn response(&mut self, how: u16) {
+        // SAFETY: valid pointers for the duration of the call.
+        unsafe {
+            let conn = self.conn;
+            let stream = self.stream();
+            let shared = self.shared();
+            let seq = (*shared).resp_seq.wrapping_sub(1);
+            let mut flags = how;
+            if (*shared).opaque != 0 {
+                flags |= response_flag::TUNNEL;
+            }
+            if (*shared).req_seq == seq.wrapping_add(1) {
+                flags |= response_flag::REQ_BODY;
+            }
+            let record = event::Response {
+                head: ring::head(event::Response::KIND, event::Response::SIZE as u32),
+                conn: (*conn).id,
+                ts_head_ns: (*conn).response_ts,
+                ts_end_ns: ring::now(self.scratch),
+                body_bytes: (*stream).body,
+                req_body_bytes: (*conn).http.req.body,
+                seq,
+                head_len: (*stream).head,
+                status: (*stream).status,
+                flags,
+                pad: [0; 4],
+            };
+            ring::send(&record, Counter::LostResponse);
+        }
+    }
+}
+
+/// Adds a request to its identity. The table never evicts: what does not fit stays in the totals and is counted.
+#[inline(always)]
+fn charge(key: &IdentityKey) {
+    let mut cell = IDENTITIES.get_ptr_mut(key);
+    if cell.is_none() {
+        // BPF_NOEXIST: when another CPU was first, its entry is the one to add to
+        let _ = IDENTITIES.insert(key, IdentityCount { requests: 0 }, 1);
+        cell = IDENTITIES.get_ptr_mut(key);
+    }
+    match cell {
+        // SAFETY: a map value, shared between CPUs.
+        Some(cell) => unsafe { raw::atomic_increment(&raw mut (*cell).requests) },
+        None => count(Counter::IdentityOverflow, 1),
+    }
+}
+
+// SAFETY: the window is memory of this CPU that no reference points to, with slack behind it; state is socket storage, a map
+// value or scratch, distinct from each other; the names are written before the programs are attached.
+unsafe impl Env for Frame {
+    #[inline(always)]
+    fn resp(&self) -> bool {
+        self.dir() != 0
+    }
+    #[inline(always)]
+    fn at(&self, off: u32) -> *mut u8 {
+        self.window(off, 0)
+    }
+    #[inline(always)]
+    fn cur(&self) -> *mut Cur {
+        // SAFETY: valid scratch.
+        unsafe { &raw mut (*self.scratch).cur }
+    }
+    #[inline(always)]
+    fn stream(&self) -> *mut Stream {
+        // SAFETY: one of the two streams of a valid connection.
+        unsafe { (&raw mut (*self.conn).http.req).byte_add(self.dir() * STREAM) }
+    }
+    #[inline(always)]
+    fn other(&self) -> *mut Stream {
+        // SAFETY: one of the two streams of a valid connection.
+        unsafe { (&raw mut (*self.conn).http.req).byte_add((self.dir() ^ 1) * STREAM) }
+    }
+    #[inline(always)]
+    fn shared(&self) -> *mut Shared {
+        // SAFETY: valid connection.
+        unsafe { &raw mut (*self.conn).http.shared }
+    }
+    #[inline(always)]
+    fn names(&self) -> *const Names {
+        self.names
+    }
+    #[inline(always)]
+    fn memo(&self) -> *mut Memo {
+        // SAFETY: one of the two memos of a valid connection.
+        unsafe { (&raw mut (*self.conn).http.req_memo).byte_add(self.dir() * MEMO) }
+    }
+    #[inline(always)]
+    fn fill(&mut self, to: u32, src: u64, n: u32) -> bool {
+        let n = clamp(n);
+        // SAFETY: at most WIN bytes to one of the first 64 window bytes: inside window and tail.
+        let result = unsafe { bpf_probe_read_user(self.window(to & 63, 0).cast(), n, src as *const c_void) };
+        if result != 0 {
+            count(Counter::Fault, 1);
+        }
+        result == 0
+    }
+    #[inline(always)]
+    fn head(&mut self) {
+        // SAFETY: valid pointers.
+        unsafe {
+            if self.resp() {
+                (*self.conn).response_ts = ring::now(self.scratch);
+            } else {
+                self.request();
+            }
+        }
+    }
+    #[inline(always)]
+    fn part(&mut self, from: u32, to: u32) {
+        // SAFETY: valid pointers.
+        unsafe {
+            let stream = self.stream();
+            let record = self.window(from, event::HeadPart::SIZE);
+            let n = clamp(to.wrapping_sub(from));
+            record.cast::<event::HeadPart>().write_unaligned(event::HeadPart {
+                head: ring::head(event::HeadPart::KIND, event::HeadPart::SIZE as u32 + n),
+                conn: (*self.conn).id,
+                seq: (*self.conn).http.shared.req_seq,
+                from: (*stream).shipped,
+            });
+            ring::output(record.cast(), n as u64 + event::HeadPart::SIZE as u64, Counter::LostHeadPart);
+        }
+    }
+    #[inline(always)]
+    fn end(&mut self) {
+        if self.resp() {
+            // SAFETY: valid pointers.
+            unsafe { self.response(0) }
+        }
+    }
+    #[inline(always)]
+    fn desync(&mut self) {
+        count(Counter::Desync, 1);
+    }
+}
+
+/// One bounded step of [`run`]; the segments of a call follow each other.
+unsafe extern "C" fn step(_index: u32, context: *mut c_void) -> c_long {
+    // SAFETY: the context is the `Frame` of `run`; copied, since it holds pointers only.
+    let mut frame = unsafe {
+        let context = context.cast::<Frame>();
+        Frame { conn: (*context).conn, scratch: (*context).scratch, names: (*context).names }
+    };
+    if !http1::tick(&mut frame) {
+        return 0;
+    }
+    // SAFETY: valid scratch.
+    let (address, n) = unsafe { raw::next_segment(frame.scratch) };
+    if n == 0 {
+        return 1;
+    }
+    http1::begin(&mut frame, address, n);
+    0
+}
+
+/// Frames `n` bytes at `address` and the segments that follow them.
+///
+/// # Safety
+/// `conn` and `scratch` must be valid, the scratch taken.
+#[inline(always)]
+pub unsafe fn run(conn: *mut Conn, scratch: *mut Scratch, response: bool, address: u64, n: u32) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        (*scratch).response = response as u32;
+        let Some(names) = NAMES.get_ptr(response as u32) else { return };
+        let mut frame = Frame { conn, scratch, names };
+        http1::begin(&mut frame, address, n);
+        let done = bpf_loop(MAX_TICKS, step as *const () as *mut c_void, (&raw mut frame).cast(), 0);
+        if done as u32 >= MAX_TICKS {
+            count(Counter::Truncated, 1);
+        }
+    }
+}
+
+/// `n` bytes went by unseen (sendfile, or a call that cannot be read): only a body may take them.
+///
+/// # Safety
+/// As [`run`].
+#[inline(always)]
+pub unsafe fn skip(conn: *mut Conn, scratch: *mut Scratch, response: bool, n: u32) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        (*scratch).response = response as u32;
+        let Some(names) = NAMES.get_ptr(response as u32) else { return };
+        let mut frame = Frame { conn, scratch, names };
+        http1::skip(&mut frame, n as u64);
+    }
+}
+
+/// The connection (or its receiving half) ended: a response that lasts until then is complete now.
+///
+/// # Safety
+/// As [`run`].
+#[inline(always)]
+pub unsafe fn finish(conn: *mut Conn, scratch: *mut Scratch) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        (*scratch).response = 1;
+        let Some(names) = NAMES.get_ptr(1) else { return };
+        let mut frame = Frame { conn, scratch, names };
+        match http1::eof(&mut frame) {
+            http1::Eof::Idle | http1::Eof::Closed => {}
+            http1::Eof::Cut => frame.response(response_flag::AT_CLOSE),
+        }
+    }
+}
+
+const _: () = assert!(CREDS == 4 && event::Request::SIZE <= PRE && event::HeadPart::SIZE <= PRE);

@@ -1,0 +1,5 @@
+//! The programs: one module for each family of attach points.
+
+mod life;
+mod socket;
+mod tls;

@@ -1,0 +1,254 @@
+//! Socket calls: the end of every send and receive, in two forms with the same result.
+//!
+//! - `tp_btf` on `sock_recv_length(struct sock *sk, int ret, int flags)` and `sock_send_length` (kernel 6.3 and later;
+//!   checked on 6.12 and 6.18): also runs for calls that received nothing.
+//! - `fexit` where those are absent (checked on 6.1): `tcp_recvmsg(sk, msg, len, flags, addr_len)`,
+//!   `tcp_sendmsg(sk, msg, size)`, `tcp_sendpage(sk, page, offset, size, flags)`,
+//!   `unix_stream_recvmsg(sock, msg, size, flags)`, `unix_stream_sendmsg(sock, msg, len)`.
+
+use aya_ebpf::bindings::BPF_SK_STORAGE_GET_F_CREATE;
+use aya_ebpf::cty::c_void;
+use aya_ebpf::helpers::generated::bpf_sk_storage_get;
+use aya_ebpf::macros::{btf_tracepoint, fexit};
+use aya_ebpf::programs::{BtfTracePointContext, FExitContext};
+use monitor_common::event::role;
+use monitor_common::http1::{Start, plausible};
+use monitor_common::ledger::Counter;
+
+use crate::maps::{CONNS, Conn, MARKS, Mark, Scratch, config, count, mark};
+use crate::raw::{self, Buffers, Found};
+use crate::{conn, frame, hooks::tls};
+
+const MSG_PEEK: i32 = 0x2;
+const MSG_ERRQUEUE: i32 = 0x2000;
+
+/// Buffers of a socket that are looked at before it is judged not to carry HTTP. Only the first buffer after a change
+/// of direction counts, since only there a head can begin.
+const CHECKS: u8 = 32;
+
+/// Direction of a call.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Receive,
+    Send,
+}
+
+#[inline(always)]
+fn storage<T>(map: *const c_void, sk: *mut c_void, flags: u32) -> *mut T {
+    // SAFETY: a socket-storage map and a socket from the hook's context.
+    unsafe { bpf_sk_storage_get(map.cast_mut(), sk, core::ptr::null_mut(), flags as u64).cast() }
+}
+/// The connection of a socket, null when it has none.
+#[inline(always)]
+pub fn conn_of(sk: *mut c_void) -> *mut Conn {
+    storage((&raw const CONNS).cast(), sk, 0)
+}
+
+/// A call on `sk` moved `ret` bytes.
+#[inline(always)]
+fn on_call(sk: *mut c_void, ret: i32, flags: i32, way: Way) {
+    if ret < 0 || (way == Way::Receive && flags & (MSG_PEEK | MSG_ERRQUEUE) != 0) {
+        return;
+    }
+    let mut conn = conn_of(sk);
+    if conn.is_null() && (ret == 0 || !worth_a_look(sk, way)) {
+        return;
+    }
+    let Some(scratch) = frame::scratch() else { return };
+    // SAFETY: this CPU's scratch.
+    let buffers = unsafe { raw::buffers(scratch, ret as u32) };
+    if conn.is_null() {
+        conn = first_bytes(sk, &buffers, way);
+    }
+    if !conn.is_null() {
+        // SAFETY: a connection of this socket and this CPU's scratch.
+        unsafe { data(conn, scratch, &buffers, ret as u32, way) }
+    }
+    // SAFETY: taken above.
+    unsafe { frame::release(scratch) }
+}
+
+/// Bytes of a connection that carries HTTP. The only place that runs the framing: the verifier walks it once a program.
+#[inline(always)]
+unsafe fn data(conn: *mut Conn, scratch: *mut Scratch, buffers: &Buffers, n: u32, way: Way) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let response = ((*conn).role == role::INBOUND) == (way == Way::Send);
+        if n == 0 {
+            // end of file: the peer closed its sending half
+            if way == Way::Receive && response {
+                frame::finish(conn, scratch);
+            }
+            return;
+        }
+        if (*conn).http.shared.opaque != 0 {
+            return;
+        }
+        if buffers.found == Found::User {
+            frame::run(conn, scratch, response, buffers.address, buffers.first);
+            return;
+        }
+        if buffers.found == Found::Uncovered {
+            count(Counter::UncoveredCall, 1);
+        }
+        frame::skip(conn, scratch, response, n);
+    }
+}
+
+/// Whether a socket that is not known to carry HTTP could begin to with this call.
+#[inline(always)]
+fn worth_a_look(sk: *mut c_void, way: Way) -> bool {
+    let known = storage::<Mark>((&raw const MARKS).cast(), sk, 0);
+    let judged = if known.is_null() { new_mark(sk) } else { known };
+    if judged.is_null() {
+        count(Counter::NoState, 1);
+        return false;
+    }
+    // SAFETY: socket storage.
+    unsafe {
+        match (*judged).state {
+            mark::NEW => {}
+            mark::TLS => {
+                tls::bind(sk, judged);
+                return false;
+            }
+            _ => return false,
+        }
+        let last = way as u8 + 1;
+        if (*judged).last == last {
+            return false;
+        }
+        (*judged).last = last;
+        (*judged).checks += 1;
+        if (*judged).checks > CHECKS {
+            (*judged).state = mark::OPAQUE;
+            count(Counter::NotHttp, 1);
+            return false;
+        }
+    }
+    true
+}
+
+/// Looks at the first bytes after a change of direction. Returns the connection when HTTP begins, else null.
+#[inline(always)]
+fn first_bytes(sk: *mut c_void, buffers: &Buffers, way: Way) -> *mut Conn {
+    let none = core::ptr::null_mut();
+    if buffers.found != Found::User {
+        return none;
+    }
+    let (user, first) = (buffers.address, buffers.first);
+    let word = if first >= 8 { raw::user::<u64>(user) } else { short_word(user, first) };
+    let start = plausible(word.unwrap_or(0), first);
+    let side = match (start, way) {
+        (Start::Request, Way::Receive) | (Start::Response, Way::Send) => role::INBOUND,
+        (Start::Request, Way::Send) | (Start::Response, Way::Receive) => role::OUTBOUND,
+        (Start::Tls, _) if config!(tls) != 0 => {
+            let judged = storage::<Mark>((&raw const MARKS).cast(), sk, 0);
+            if !judged.is_null() {
+                // SAFETY: socket storage.
+                unsafe {
+                    (*judged).state = mark::TLS;
+                    count(Counter::TlsSockets, 1);
+                    tls::bind(sk, judged);
+                }
+            }
+            return none;
+        }
+        _ => return none,
+    };
+    let conn = storage::<Conn>((&raw const CONNS).cast(), sk, BPF_SK_STORAGE_GET_F_CREATE);
+    if conn.is_null() {
+        count(Counter::NoState, 1);
+        return none;
+    }
+    // SAFETY: fresh socket storage, zero.
+    unsafe {
+        conn::open(conn, sk, side, start == Start::Response);
+        if start == Start::Response {
+            // it answers a request that went by before: the next response is number 0
+            (*conn).http.shared.resp_seq = u32::MAX;
+        }
+    }
+    conn
+}
+
+/// The first `n` (less than 8) bytes of a buffer.
+#[inline(always)]
+fn short_word(user: u64, n: u32) -> Option<u64> {
+    let mut word = 0u64;
+    let mut i = 0;
+    while i < 7 {
+        if i < n {
+            word |= (raw::user::<u8>(user + i as u64)? as u64) << (i * 8);
+        }
+        i += 1;
+    }
+    Some(word)
+}
+
+/// First look at a socket: one that cannot or must not be observed is judged at once.
+#[inline(always)]
+fn new_mark(sk: *mut c_void) -> *mut Mark {
+    let fresh = storage::<Mark>((&raw const MARKS).cast(), sk, BPF_SK_STORAGE_GET_F_CREATE);
+    if !fresh.is_null() && (!conn::can_carry_http(sk as u64) || conn::is_own(sk as u64)) {
+        // SAFETY: socket storage.
+        unsafe { (*fresh).state = mark::OPAQUE }
+    }
+    fresh
+}
+
+/// `sock_recv_length`.
+#[btf_tracepoint(function = "sock_recv_length")]
+pub fn sock_recv(ctx: BtfTracePointContext) -> i32 {
+    on_call(ctx.arg(0), ctx.arg(1), ctx.arg(2), Way::Receive);
+    0
+}
+
+/// `sock_send_length`.
+#[btf_tracepoint(function = "sock_send_length")]
+pub fn sock_send(ctx: BtfTracePointContext) -> i32 {
+    on_call(ctx.arg(0), ctx.arg(1), ctx.arg(2), Way::Send);
+    0
+}
+
+/// `tcp_recvmsg`.
+#[fexit(function = "tcp_recvmsg")]
+pub fn tcp_recv(ctx: FExitContext) -> i32 {
+    on_call(ctx.arg(0), ctx.arg(5), ctx.arg(3), Way::Receive);
+    0
+}
+
+/// `tcp_sendmsg`.
+#[fexit(function = "tcp_sendmsg")]
+pub fn tcp_send(ctx: FExitContext) -> i32 {
+    on_call(ctx.arg(0), ctx.arg(3), 0, Way::Send);
+    0
+}
+
+/// `tcp_sendpage`: the bytes come from a file.
+#[fexit(function = "tcp_sendpage")]
+pub fn tcp_page(ctx: FExitContext) -> i32 {
+    on_call(ctx.arg(0), ctx.arg(5), 0, Way::Send);
+    0
+}
+
+/// `unix_stream_recvmsg`.
+#[fexit(function = "unix_stream_recvmsg")]
+pub fn unix_recv(ctx: FExitContext) -> i32 {
+    on_call(sock_of(ctx.arg(0)), ctx.arg(4), ctx.arg(3), Way::Receive);
+    0
+}
+
+/// `unix_stream_sendmsg`.
+#[fexit(function = "unix_stream_sendmsg")]
+pub fn unix_send(ctx: FExitContext) -> i32 {
+    on_call(sock_of(ctx.arg(0)), ctx.arg(3), 0, Way::Send);
+    0
+}
+
+/// `struct sock` of a `struct socket`: a typed load, so that the verifier knows what it is.
+#[inline(always)]
+fn sock_of(socket: *const c_void) -> *mut c_void {
+    // SAFETY: an argument of the hooked function; the verifier checks the load against BTF.
+    unsafe { core::ptr::read_volatile(socket.byte_add(config!(socket_sk) as usize).cast()) }
+}

@@ -1,0 +1,250 @@
+//! TLS libraries: plaintext at the entry and return of the functions that read and write it.
+//!
+//! The entry remembers (connection, buffer, where the count goes) in the thread's storage, the return frames what was
+//! moved. A call that moved nothing (a retry is due) is not counted, so retries are not counted twice.
+
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::bindings::BPF_LOCAL_STORAGE_GET_F_CREATE;
+use aya_ebpf::cty::c_void;
+use aya_ebpf::helpers::generated::{
+    bpf_get_attach_cookie, bpf_get_current_task_btf, bpf_get_smp_processor_id, bpf_get_socket_cookie,
+    bpf_ktime_get_ns, bpf_task_storage_get,
+};
+use aya_ebpf::macros::{uprobe, uretprobe};
+use aya_ebpf::programs::{ProbeContext, RetProbeContext};
+use core::ptr;
+use monitor_common::event::{role, transport};
+use monitor_common::http1::{Start, plausible};
+use monitor_common::kernel::{TlsKey, tls_site};
+use monitor_common::ledger::Counter;
+
+use super::life;
+use crate::maps::{CALLS, Conn, Mark, Peer, TLS, TLS_PEERS, TlsCall, ZERO, count, mark};
+use crate::{conn, frame, raw};
+
+/// Requests for which an unknown peer is looked up again.
+const PEER_TRIES: u8 = 16;
+
+#[inline(always)]
+fn call_of_thread(flags: u32) -> *mut TlsCall {
+    // SAFETY: a task-storage map and the current task.
+    unsafe {
+        bpf_task_storage_get(
+            (&raw const CALLS).cast_mut().cast(),
+            bpf_get_current_task_btf().cast(),
+            core::ptr::null_mut(),
+            flags as u64,
+        )
+        .cast()
+    }
+}
+
+#[inline(always)]
+fn key(ssl: u64) -> TlsKey {
+    TlsKey { ssl, tgid: conn::tgid(), pad: 0 }
+}
+
+/// A call on a TLS socket: when it is nested in a TLS call of this thread, that is the connection it belongs to. No
+/// other evidence is accepted: no data instead of wrong data.
+///
+/// # Safety
+/// `socket_mark` must be socket storage of `sk`.
+#[inline(always)]
+pub unsafe fn bind(sk: *mut c_void, socket_mark: *mut Mark) {
+    let call = call_of_thread(0);
+    if call.is_null() {
+        return;
+    }
+    // SAFETY: thread storage; the caller's promise.
+    unsafe {
+        if (*call).active == 0 {
+            return;
+        }
+        let mut peer: Peer = core::mem::zeroed();
+        conn::learn_peer(sk as u64, bpf_get_socket_cookie(sk), &raw mut peer);
+        if TLS_PEERS.insert(&key((*call).ssl), &peer, 0).is_ok() {
+            (*socket_mark).state = mark::TLS_BOUND;
+        }
+    }
+}
+
+/// Entry of a function that reads or writes: `(ssl, buf, num, ...)`.
+#[uprobe]
+pub fn tls_enter(ctx: ProbeContext) -> u32 {
+    let (Some(ssl), Some(buf)) = (ctx.arg::<u64>(0), ctx.arg::<u64>(1)) else { return 0 };
+    // SAFETY: the context of this program.
+    let site = unsafe { bpf_get_attach_cookie(ctx.as_ptr()) };
+    // VERIFIER(all): "dereference of modified ctx ptr": both are loaded before one is chosen
+    // SAFETY: the context of a uprobe is the registers of the thread.
+    let (arg4, arg5) = unsafe {
+        (ptr::read_volatile(&raw const (*ctx.regs).rcx), ptr::read_volatile(&raw const (*ctx.regs).r8))
+    };
+    let out = match site & (tls_site::OUT_ARG4 | tls_site::OUT_ARG5) {
+        tls_site::OUT_ARG4 => arg4,
+        tls_site::OUT_ARG5 => arg5,
+        _ => 0,
+    };
+    count(Counter::TlsCalls, 1);
+    let call = call_of_thread(BPF_LOCAL_STORAGE_GET_F_CREATE);
+    if call.is_null() {
+        count(Counter::LostTlsCall, 1);
+        return 0;
+    }
+    // SAFETY: thread storage.
+    unsafe { *call = TlsCall { ssl, buf, out, active: 1, read: (site & tls_site::READ) as u32 } }
+    0
+}
+
+/// Return of the same function.
+#[uretprobe]
+pub fn tls_return(ctx: RetProbeContext) -> u32 {
+    returned(ctx.ret::<u64>() as i32);
+    0
+}
+
+/// An instruction behind the call of the same function, where its result is in `eax`: for kernels on which return probes
+/// kill programs. Other paths may come by; they have no call in progress.
+#[uprobe]
+pub fn tls_after(ctx: ProbeContext) -> u32 {
+    // SAFETY: the context of a uprobe is the registers of the thread.
+    returned(unsafe { (*ctx.regs).rax } as i32);
+    0
+}
+
+/// The call of this thread ended with `result`: frames what it moved.
+#[inline(always)]
+fn returned(result: i32) {
+    let call = call_of_thread(0);
+    if call.is_null() {
+        return;
+    }
+    // SAFETY: thread storage.
+    unsafe {
+        if (*call).active == 0 {
+            return;
+        }
+        (*call).active = 0;
+        if result <= 0 {
+            return;
+        }
+        let moved = if (*call).out == 0 {
+            result as u64
+        } else if let Some(n) = raw::user::<u64>((*call).out) {
+            n
+        } else {
+            count(Counter::Fault, 1);
+            return;
+        };
+        if moved != 0 && moved <= 0x7fff_ffff {
+            plaintext((*call).ssl, (*call).buf, moved as u32, (*call).read != 0);
+        }
+    }
+}
+
+/// Plaintext of a TLS connection.
+#[inline(always)]
+unsafe fn plaintext(ssl: u64, buf: u64, n: u32, read: bool) {
+    let key = key(ssl);
+    let mut conn = TLS.get_ptr_mut(key);
+    let mut fresh = false;
+    if conn.is_none() {
+        let Some(zero) = ZERO.get_ptr(0) else { return };
+        // SAFETY: a zeroed value, which is a connection not begun.
+        if TLS.insert(key, unsafe { &*zero }, 1).is_err() {
+            count(Counter::NoTlsState, 1);
+            return;
+        }
+        conn = TLS.get_ptr_mut(key);
+        fresh = true;
+    }
+    let Some(conn) = conn else { return };
+    // SAFETY: a map value.
+    unsafe {
+        if fresh {
+            (*conn).id = fresh_id();
+            (*conn).transport = transport::TLS;
+        }
+        if (*conn).http.shared.opaque != 0 {
+            return;
+        }
+        if (*conn).peer.known == 0 && (*conn).announced >> 1 < PEER_TRIES {
+            (*conn).announced += 2;
+            if let Some(peer) = TLS_PEERS.get_ptr(key) {
+                (*conn).peer = *peer;
+                (*conn).client = conn::client_key(peer);
+                // the peer is news
+                (*conn).announced = 0;
+            }
+        }
+        let Some(scratch) = frame::scratch() else { return };
+        (*scratch).iov_left = 0;
+        (*scratch).bytes_left = 0;
+        if (*conn).role == role::UNKNOWN {
+            judge(conn, buf, n, read);
+        }
+        if (*conn).role != role::UNKNOWN {
+            let response = ((*conn).role == role::INBOUND) != read;
+            frame::run(conn, scratch, response, buf, n);
+        }
+        frame::release(scratch);
+    }
+}
+
+/// First plaintext: which side of HTTP is this, if any?
+#[inline(always)]
+unsafe fn judge(conn: *mut Conn, buf: u64, n: u32, read: bool) {
+    let mut word = 0u64;
+    let mut i = 0;
+    while i < 8 {
+        if i < n {
+            word |= (raw::user::<u8>(buf + i as u64).unwrap_or(0) as u64) << (i * 8);
+        }
+        i += 1;
+    }
+    // SAFETY: the caller's promise.
+    unsafe {
+        match plausible(word, n) {
+            Start::Request => (*conn).role = if read { role::INBOUND } else { role::OUTBOUND },
+            Start::Response => {
+                (*conn).role = if read { role::OUTBOUND } else { role::INBOUND };
+                (*conn).joined = 1;
+                (*conn).http.shared.resp_seq = u32::MAX;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A number that no socket cookie has: bit 63, the time and the CPU.
+#[inline(always)]
+fn fresh_id() -> u64 {
+    // SAFETY: take no arguments.
+    unsafe { 1 << 63 | (bpf_ktime_get_ns() << 8) & !(1 << 63) | (bpf_get_smp_processor_id() as u64 & 0xff) }
+}
+
+/// `SSL_free(ssl)`: the connection ended.
+#[uprobe]
+pub fn tls_free(ctx: ProbeContext) -> u32 {
+    let Some(ssl) = ctx.arg::<u64>(0) else { return 0 };
+    let key = key(ssl);
+    if let Some(conn) = TLS.get_ptr_mut(key) {
+        // SAFETY: a map value.
+        unsafe { life::closed(conn) }
+        let _ = TLS.remove(key);
+    }
+    let _ = TLS_PEERS.remove(key);
+    0
+}
+
+/// `SSL_set_fd(ssl, fd)`, `SSL_set_rfd`, `SSL_set_wfd`: the socket under the connection, when `fd` is one.
+#[uprobe]
+pub fn tls_set_fd(ctx: ProbeContext) -> u32 {
+    let (Some(ssl), Some(fd)) = (ctx.arg::<u64>(0), ctx.arg::<u64>(1)) else { return 0 };
+    let Some(sk) = raw::socket_of_fd(fd as u32) else { return 0 };
+    // SAFETY: zero is valid for integers.
+    let mut peer: Peer = unsafe { core::mem::zeroed() };
+    // SAFETY: a local value.
+    unsafe { conn::learn_peer(sk, 0, &raw mut peer) }
+    let _ = TLS_PEERS.insert(key(ssl), peer, 0);
+    0
+}

@@ -1,0 +1,207 @@
+//! Every map and every load-time value of the kernel side.
+
+use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, bpf_map_type::BPF_MAP_TYPE_TASK_STORAGE};
+use aya_ebpf::btf_maps::SkStorage;
+use aya_ebpf::macros::{btf_map, map};
+use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
+use monitor_common::http1::{self, Cur, Names};
+use monitor_common::kernel::{Config, IdentityCount, IdentityKey, TlsKey};
+use monitor_common::ledger::Counter;
+
+/// Set by the daemon before load; read-only afterwards, so the verifier knows every value.
+#[unsafe(no_mangle)]
+pub static CONFIG: Config = Config::UNSET;
+
+/// One load-time value: the others are not loaded.
+macro_rules! config {
+    ($field:ident) => {
+        $crate::maps::load_config(&raw const $crate::maps::CONFIG.$field)
+    };
+}
+pub(crate) use config;
+
+/// Loads a word of [`CONFIG`], for [`config!`].
+#[inline(always)]
+pub fn load_config(word: *const u32) -> u32 {
+    // SAFETY: a field of a valid static; volatile because the loader replaces the bytes after compilation.
+    unsafe { core::ptr::read_volatile(word) }
+}
+
+/// What is known of a socket that carries no plaintext HTTP (yet).
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Mark {
+    /// One of [`mark`].
+    pub state: u8,
+    /// Buffers looked at so far.
+    pub checks: u8,
+    /// Direction of the last call, plus one.
+    pub last: u8,
+    /// Zero.
+    pub pad: [u8; 5],
+}
+
+/// States of a [`Mark`].
+pub mod mark {
+    /// Not judged yet.
+    pub const NEW: u8 = 0;
+    /// Never looked at again.
+    pub const OPAQUE: u8 = 1;
+    /// TLS on the wire, not tied to a TLS library's connection yet.
+    pub const TLS: u8 = 2;
+    /// TLS on the wire, tied to a TLS library's connection.
+    pub const TLS_BOUND: u8 = 3;
+}
+
+/// Where a connection leads: filled once, when the connection becomes known.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Peer {
+    /// Socket cookie.
+    pub cookie: u64,
+    /// Local address, as in `event::Conn`.
+    pub local: [u64; 2],
+    /// Remote address, as in `event::Conn`.
+    pub remote: [u64; 2],
+    /// Network namespace.
+    pub netns: u32,
+    /// Local port.
+    pub local_port: u16,
+    /// Remote port.
+    pub remote_port: u16,
+    /// Address family.
+    pub family: u16,
+    /// 1 once filled.
+    pub known: u8,
+    /// Zero.
+    pub pad: [u8; 5],
+}
+
+/// Everything about one HTTP connection.
+#[repr(C)]
+pub struct Conn {
+    /// Framing of both directions.
+    pub http: http1::Conn,
+    /// `event::Conn::conn`.
+    pub id: u64,
+    /// Identity key of requests without a credential.
+    pub client: u64,
+    /// Time at which the response in progress had its head.
+    pub response_ts: u64,
+    /// Where it leads.
+    pub peer: Peer,
+    /// Process of the last announcement.
+    pub tgid: u32,
+    /// `event::role`.
+    pub role: u8,
+    /// `event::transport`.
+    pub transport: u8,
+    /// Joined in the middle.
+    pub joined: u8,
+    /// 1 once a `Conn` record was sent for `tgid`; TLS connections count the tries to learn the peer in the upper bits.
+    pub announced: u8,
+}
+
+/// A TLS call in progress on a thread.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct TlsCall {
+    /// `SSL *`.
+    pub ssl: u64,
+    /// Buffer.
+    pub buf: u64,
+    /// Where the byte count is stored, 0 when it is the result.
+    pub out: u64,
+    /// 1 while the call runs.
+    pub active: u32,
+    /// 1 for a read.
+    pub read: u32,
+}
+
+/// One CPU's working memory.
+#[repr(C)]
+pub struct Scratch {
+    /// 1 while a hook uses it.
+    pub busy: u32,
+    /// 1 while the call belongs to the responses.
+    pub response: u32,
+    /// Iovecs left after the current one.
+    pub iov_left: u32,
+    /// Zero.
+    pub pad: u32,
+    /// Address of the next iovec.
+    pub iov: u64,
+    /// Bytes of the call left after the current segment.
+    pub bytes_left: u64,
+    /// Time of this call, 0 until somebody asks.
+    pub now: u64,
+    /// Framing cursor.
+    pub cur: Cur,
+    /// A record is built here in front of window bytes.
+    pub window: [u8; http1::PRE + http1::WIN + http1::SLACK],
+    /// The verifier bounds a copy out of the window by its largest start plus its largest length.
+    pub tail: [u8; 8192],
+}
+
+/// BPF task storage, which `aya-ebpf` has no type for.
+#[repr(C)]
+pub struct TaskStorage<T> {
+    r#type: *const [i32; BPF_MAP_TYPE_TASK_STORAGE as usize],
+    key: *const i32,
+    value: *const T,
+    max_entries: *const [i32; 0],
+    map_flags: *const [i32; BPF_F_NO_PREALLOC as usize],
+}
+// SAFETY: the fields describe the map to the loader; nothing reads them at run time.
+unsafe impl<T> Sync for TaskStorage<T> {}
+impl<T> TaskStorage<T> {
+    const fn new() -> Self {
+        use core::ptr::null;
+        Self { r#type: null(), key: null(), value: null(), max_entries: null(), map_flags: null() }
+    }
+}
+
+/// Judgement of sockets without plaintext HTTP.
+#[btf_map]
+pub static MARKS: SkStorage<Mark> = SkStorage::new();
+/// Plaintext HTTP connections; lives and dies with the socket.
+#[btf_map]
+pub static CONNS: SkStorage<Conn> = SkStorage::new();
+/// TLS call in progress per thread; lives and dies with the thread.
+#[unsafe(link_section = ".maps")]
+#[unsafe(export_name = "CALLS")]
+pub static CALLS: TaskStorage<TlsCall> = TaskStorage::new();
+/// TLS connections; dropped at `SSL_free`, and by the daemon when the process ends.
+#[map]
+pub static TLS: HashMap<TlsKey, Conn> = HashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
+/// Sockets under TLS connections, learned from socket calls nested in TLS calls and from the fd setters.
+#[map]
+pub static TLS_PEERS: HashMap<TlsKey, Peer> = HashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
+/// A zeroed connection: the value to insert.
+#[map]
+pub static ZERO: Array<Conn> = Array::with_max_entries(1, 0);
+/// Working memory.
+#[map]
+pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+/// Header names and the fingerprint key: 0 for requests, 1 for responses.
+#[map]
+pub static NAMES: Array<Names> = Array::with_max_entries(2, 0);
+/// Exact requests per identity.
+#[map]
+pub static IDENTITIES: HashMap<IdentityKey, IdentityCount> =
+    HashMap::with_max_entries(131_072, BPF_F_NO_PREALLOC);
+/// Counters of `monitor_common::ledger`.
+#[map]
+pub static LEDGER: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::COUNT, 0);
+/// Records to the daemon.
+#[map]
+pub static RING: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
+
+/// Adds to a counter.
+#[inline(always)]
+pub fn count(counter: Counter, n: u64) {
+    if let Some(cell) = LEDGER.get_ptr_mut(counter as u32) {
+        // SAFETY: this CPU's cell of an array that lives as long as the program.
+        unsafe { *cell = (*cell).wrapping_add(n) }
+    }
+}

@@ -1,0 +1,216 @@
+//! Every raw read: kernel structures at offsets from BTF, the current system call's registers, user memory.
+
+use aya_ebpf::cty::c_void;
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_probe_read_user, bpf_task_pt_regs,
+};
+use core::mem::{MaybeUninit, size_of};
+
+use crate::maps::{Scratch, config};
+
+/// Reads a value at a kernel address; `None` when the address is not readable.
+#[inline(always)]
+pub fn kernel<T: Copy>(address: u64) -> Option<T> {
+    let mut value = MaybeUninit::<T>::uninit();
+    let size = size_of::<T>() as u32;
+    // SAFETY: the helper writes `size` bytes to `value`, and checks the address itself.
+    let result = unsafe { bpf_probe_read_kernel(value.as_mut_ptr().cast(), size, address as *const c_void) };
+    // SAFETY: the helper fills the value even when it fails (with zeros); callers use integers and arrays only.
+    if result == 0 { Some(unsafe { value.assume_init() }) } else { None }
+}
+
+/// Reads a value of the current process; `None` when its page is not readable.
+#[inline(always)]
+pub fn user<T: Copy>(address: u64) -> Option<T> {
+    let mut value = MaybeUninit::<T>::uninit();
+    let size = size_of::<T>() as u32;
+    // SAFETY: as in `kernel`.
+    let result = unsafe { bpf_probe_read_user(value.as_mut_ptr().cast(), size, address as *const c_void) };
+    // SAFETY: as in `kernel`.
+    if result == 0 { Some(unsafe { value.assume_init() }) } else { None }
+}
+
+/// The current task as an address.
+#[inline(always)]
+pub fn task() -> u64 {
+    // SAFETY: takes no arguments.
+    unsafe { bpf_get_current_task_btf() as u64 }
+}
+
+/// Start of the process that `task` belongs to, ns since boot; 0 when unreadable.
+#[inline(always)]
+pub fn process_start(task: u64) -> u64 {
+    let leader = kernel::<u64>(task + config!(task_group_leader) as u64).unwrap_or(0);
+    kernel::<u64>(leader + config!(task_start) as u64).unwrap_or(0)
+}
+
+/// Where a call's bytes are in the process. A plain structure: an enum would leave parts of it uninitialised, which the
+/// verifier does not let a program spill.
+#[derive(Clone, Copy)]
+pub struct Buffers {
+    /// Which of the three it is.
+    pub found: Found,
+    /// Length of the first segment. What follows is in the scratch.
+    pub first: u32,
+    /// Address of the first segment.
+    pub address: u64,
+}
+
+/// See [`Buffers`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Found {
+    /// The bytes are in user memory.
+    User,
+    /// The bytes never were in user memory (sendfile, splice).
+    Unseen,
+    /// The system call is not one whose arguments are known.
+    Uncovered,
+}
+
+impl Buffers {
+    const UNSEEN: Self = Self { found: Found::Unseen, first: 0, address: 0 };
+    const UNCOVERED: Self = Self { found: Found::Uncovered, first: 0, address: 0 };
+    #[inline(always)]
+    fn user(address: u64, first: u32) -> Self {
+        Self { found: Found::User, first, address }
+    }
+}
+
+/// `pt_regs` of x86-64 as words.
+mod reg {
+    pub const RDX: usize = 12;
+    pub const RSI: usize = 13;
+    pub const ORIG_RAX: usize = 15;
+    pub const CS: usize = 17;
+}
+
+/// `struct user_msghdr`: `msg_iov` and `msg_iovlen` (x86-64 ABI, include/linux/socket.h).
+const MSGHDR_IOV: u64 = 16;
+
+/// Finds the user buffer of the current system call, which moved `len` bytes. Works because the registers of the call
+/// are still on the task's stack when the socket hook runs: no entry hook is needed.
+///
+/// # Safety
+/// `scratch` must be this CPU's working memory.
+#[inline(always)]
+pub unsafe fn buffers(scratch: *mut Scratch, len: u32) -> Buffers {
+    // SAFETY: the helper returns the current task's registers, which the verifier lets a program read.
+    let regs = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf().cast()) } as *const u64;
+    // SAFETY: within `struct pt_regs`.
+    let (number, rsi, rdx, cs) =
+        unsafe { (*regs.add(reg::ORIG_RAX), *regs.add(reg::RSI), *regs.add(reg::RDX), *regs.add(reg::CS)) };
+    // 64-bit user code: other code segments use other system call numbers
+    if cs != 0x33 {
+        return Buffers::UNCOVERED;
+    }
+    // SAFETY: the caller's promise.
+    unsafe {
+        (*scratch).iov_left = 0;
+        (*scratch).bytes_left = 0;
+    }
+    match number {
+        // read, write, sendto, recvfrom
+        0 | 1 | 44 | 45 => Buffers::user(rsi, len),
+        // readv, writev, preadv2, pwritev2
+        19 | 20 | 327 | 328 => {
+            // SAFETY: the caller's promise.
+            unsafe { segments(scratch, rsi, rdx, len) }
+        }
+        // sendmsg, recvmsg
+        46 | 47 => match user::<[u64; 2]>(rsi + MSGHDR_IOV) {
+            // SAFETY: the caller's promise.
+            Some([iov, count]) => unsafe { segments(scratch, iov, count, len) },
+            None => Buffers::UNCOVERED,
+        },
+        // sendfile, splice, tee, vmsplice
+        40 | 275 | 276 | 278 => Buffers::UNSEEN,
+        _ => Buffers::UNCOVERED,
+    }
+}
+
+/// First segment of an iovec array; the rest goes to the scratch.
+#[inline(always)]
+unsafe fn segments(scratch: *mut Scratch, iov: u64, count: u64, len: u32) -> Buffers {
+    // SAFETY: the caller's promise.
+    unsafe {
+        (*scratch).iov = iov;
+        (*scratch).iov_left = if count > 1024 { 1024 } else { count as u32 };
+        (*scratch).bytes_left = len as u64;
+    }
+    // empty segments in front are rare; eight of them are skipped
+    let mut i = 0;
+    while i < 8 {
+        // SAFETY: the caller's promise.
+        let (address, n) = unsafe { next_segment(scratch) };
+        if n != 0 {
+            return Buffers::user(address, n);
+        }
+        i += 1;
+    }
+    Buffers::UNCOVERED
+}
+
+/// The next segment of the call: address and length, 0 bytes when there is none.
+///
+/// # Safety
+/// `scratch` must be this CPU's working memory.
+#[inline(always)]
+pub unsafe fn next_segment(scratch: *mut Scratch) -> (u64, u32) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let left = (*scratch).bytes_left;
+        if left == 0 || (*scratch).iov_left == 0 {
+            return (0, 0);
+        }
+        let Some([address, length]) = user::<[u64; 2]>((*scratch).iov) else {
+            (*scratch).bytes_left = 0;
+            return (0, 0);
+        };
+        (*scratch).iov += 16;
+        (*scratch).iov_left -= 1;
+        let n = if length > left { left } else { length };
+        (*scratch).bytes_left = left - n;
+        (address, n as u32)
+    }
+}
+
+/// The socket behind a file descriptor of the current process, `None` when it is no socket.
+#[inline(always)]
+pub fn socket_of_fd(fd: u32) -> Option<u64> {
+    let files = kernel::<u64>(task() + config!(task_files) as u64)?;
+    let table = kernel::<u64>(files + config!(files_fdt) as u64)?;
+    let max = kernel::<u32>(table + config!(fdtable_max) as u64)?;
+    if fd >= max {
+        return None;
+    }
+    let array = kernel::<u64>(table + config!(fdtable_fd) as u64)?;
+    let file = kernel::<u64>(array + fd as u64 * 8)?;
+    if file == 0 {
+        return None;
+    }
+    let socket = kernel::<u64>(file + config!(file_private) as u64)?;
+    // a socket points back at its file; nothing else has that file's address there
+    if kernel::<u64>(socket + config!(socket_file) as u64)? != file {
+        return None;
+    }
+    kernel::<u64>(socket + config!(socket_sk) as u64)
+}
+
+/// Adds one to a value that other CPUs add to as well. The BPF target's core library has no atomics for it.
+///
+/// # Safety
+/// `cell` must be writable and aligned.
+#[inline(always)]
+pub unsafe fn atomic_increment(cell: *mut u64) {
+    #[cfg(target_arch = "bpf")]
+    // SAFETY: the caller's promise; one instruction that changes `cell` only.
+    unsafe {
+        core::arch::asm!("lock *(u64 *)({cell} + 0) += {one}", cell = in(reg) cell, one = in(reg) 1u64);
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    // SAFETY: the caller's promise.
+    unsafe {
+        *cell += 1;
+    }
+}
