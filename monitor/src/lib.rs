@@ -1,4 +1,5 @@
 //! Weir's daemon and CLI.
+pub mod bpf;
 pub mod config;
 pub mod core;
 pub mod identity;

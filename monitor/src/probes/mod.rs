@@ -7,7 +7,7 @@
 
 pub mod discover;
 mod elf;
-mod file;
+pub mod file;
 mod flow;
 mod insn;
 mod internal;
@@ -16,8 +16,6 @@ pub mod maps;
 mod plan;
 mod site;
 pub mod standard;
-#[cfg(test)]
-mod tests;
 pub mod watch;
 
 pub use plan::{plan, plan_file};

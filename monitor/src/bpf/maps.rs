@@ -1,0 +1,49 @@
+//! Map values as the daemon reads them.
+
+use anyhow::{Context as _, Result};
+use aya::Ebpf;
+use aya::maps::{Array, Map};
+use monitor_common::http1::Names;
+use monitor_common::kernel::{Config, IdentityCount, IdentityKey, TlsKey};
+
+/// A `repr(C)` value of integers without padding, shared with the kernel side.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plain<T>(pub T);
+
+// SAFETY: `repr(C)`, integers only, no padding: any bytes are a value and every byte is initialised.
+unsafe impl aya::Pod for Plain<Config> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<IdentityKey> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<IdentityCount> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<TlsKey> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<Names> {}
+
+/// State of a TLS connection: the daemon only deletes entries, so it knows the size and nothing else.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+pub struct TlsConn([u64; CONN_WORDS]);
+
+/// Size of the kernel side's `Conn` in words: the framing and what stands around it.
+const CONN_WORDS: usize = (size_of::<monitor_common::http1::Conn>() + 3 * 8 + 56 + 8) / 8;
+
+// SAFETY: integers only.
+unsafe impl aya::Pod for TlsConn {}
+
+/// Takes a map out of the object.
+pub fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map> {
+    ebpf.take_map(name).with_context(|| format!("the kernel side has no map {name}"))
+}
+
+/// Installs the header names and the fingerprint key: requests, then responses.
+pub fn set_names(ebpf: &mut Ebpf, names: &[Names; 2]) -> Result<()> {
+    let map = ebpf.map_mut("NAMES").context("the kernel side has no map NAMES")?;
+    let mut array: Array<_, Plain<Names>> = Array::try_from(map)?;
+    for (index, names) in (0..).zip(names) {
+        array.set(index, Plain(*names), 0)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,199 @@
+//! The only user of aya: loads and attaches the kernel side, reads its maps, drains its ring.
+
+mod hooks;
+mod maps;
+mod offsets;
+mod tls;
+
+use anyhow::{Context as _, Result};
+use aya::maps::{HashMap, MapData, PerCpuArray, RingBuf};
+use aya::{Btf, Ebpf, EbpfLoader};
+use monitor_common::event::{self, Event};
+use monitor_common::http1::Names;
+use monitor_common::kernel::{IdentityCount, IdentityKey};
+use monitor_common::ledger::Counter;
+
+use self::maps::Plain;
+use crate::view::HookRow;
+
+pub use self::hooks::SocketHook;
+pub use self::offsets::VMLINUX;
+
+/// The kernel side, built by `build.rs`.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("WEIR_EBPF_OBJECT"));
+
+/// What the daemon chooses.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Size of the ring buffer: a power of two and a multiple of the page size.
+    pub ring_bytes: u32,
+    /// Port of the metrics endpoint; scrapes of it are not observed.
+    pub own_port: u16,
+    /// Whether TLS libraries are probed.
+    pub tls: bool,
+    /// Executables and libraries that are never probed.
+    pub tls_exclude: Vec<std::path::PathBuf>,
+    /// Header names in the order in which they name a request, lower case.
+    pub headers: Vec<String>,
+    /// Query keys that carry a credential.
+    pub query_keys: Vec<String>,
+    /// Cookies that carry a credential.
+    pub cookies: Vec<String>,
+    /// Key of the fingerprints.
+    pub key: [u64; 2],
+}
+
+/// The loaded and attached kernel side. Dropping it detaches everything.
+pub struct Sensor {
+    ebpf: Ebpf,
+    ring: RingBuf<MapData>,
+    ledger: PerCpuArray<MapData, u64>,
+    identities: HashMap<MapData, Plain<IdentityKey>, Plain<IdentityCount>>,
+    tls: Option<tls::Probes>,
+    socket_hook: SocketHook,
+    hooks: Vec<HookRow>,
+    polled: bool,
+}
+
+/// One kernel counter of an identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KernelIdentity {
+    /// Who.
+    pub key: IdentityKey,
+    /// Requests, exact.
+    pub requests: u64,
+}
+
+impl Sensor {
+    /// Loads and attaches. Everything is detached again when this fails.
+    ///
+    /// # Errors
+    /// One line that says what is missing and what to do.
+    pub fn start(options: &Options) -> Result<Self> {
+        let types = offsets::vmlinux()?;
+        let mut config = offsets::config(&types)?;
+        config.own_tgid = std::process::id();
+        config.own_port = options.own_port.into();
+        config.tls = options.tls.into();
+        let socket_hook = hooks::SocketHook::available(&types);
+        drop(types);
+        let btf = Btf::from_sys_fs().context("cannot read the kernel's BTF")?;
+        let mut ebpf = EbpfLoader::new()
+            .btf(Some(&btf))
+            .override_global("CONFIG", &Plain(config), true)
+            .map_max_entries("RING", options.ring_bytes)
+            .allow_unsupported_maps() // task storage: created like any map, only the kernel side uses it
+            .load(OBJECT)
+            .map_err(explain)?;
+        maps::set_names(&mut ebpf, &names(options)?)?;
+        let (socket_hook, hooks) = hooks::attach(&mut ebpf, &btf, socket_hook)?;
+        let ring = RingBuf::try_from(maps::take(&mut ebpf, "RING")?)?;
+        let ledger = PerCpuArray::try_from(maps::take(&mut ebpf, "LEDGER")?)?;
+        let identities = HashMap::try_from(maps::take(&mut ebpf, "IDENTITIES")?)?;
+        let tls = if options.tls {
+            let state = HashMap::try_from(maps::take(&mut ebpf, "TLS")?)?;
+            Some(tls::Probes::start(&mut ebpf, state, &options.tls_exclude)?)
+        } else {
+            None
+        };
+        Ok(Self { ebpf, ring, ledger, identities, tls, socket_hook, hooks, polled: false })
+    }
+
+    /// Hands every record in the ring to `each`, in order. Returns how many there were.
+    pub fn drain(&mut self, each: &mut dyn FnMut(&[u8])) -> usize {
+        let mut records = 0;
+        while let Some(record) = self.ring.next() {
+            if let Some(tls) = &mut self.tls {
+                follow(tls, &record);
+            }
+            each(&record);
+            records += 1;
+        }
+        self.polled = true;
+        records
+    }
+
+    /// The kernel's counters, indexed by [`Counter`], summed over CPUs, with what the kernel itself skipped.
+    pub fn ledger(&self) -> Result<Vec<u64>> {
+        let mut sums = Vec::with_capacity(Counter::COUNT as usize);
+        for index in 0..Counter::COUNT {
+            let cells = self.ledger.get(&index, 0).context("reading the ledger")?;
+            sums.push(cells.iter().sum());
+        }
+        Ok(sums)
+    }
+
+    /// Exact requests per identity, as the kernel counted them.
+    pub fn identity_counts(&self) -> Vec<KernelIdentity> {
+        let entries = self.identities.iter().filter_map(Result::ok);
+        entries.map(|(key, value)| KernelIdentity { key: key.0, requests: value.0.requests }).collect()
+    }
+
+    /// Hooks and probes.
+    pub fn hooks(&self) -> Vec<HookRow> {
+        let probes = self.tls.iter().flat_map(tls::Probes::rows);
+        self.hooks.iter().cloned().chain(probes).collect()
+    }
+
+    /// Every mandatory hook is attached and the ring was polled.
+    pub fn ready(&self) -> bool {
+        self.polled && self.hooks.iter().all(|hook| hook.attached || !hook.mandatory)
+    }
+
+    /// Form of the socket hook.
+    pub fn socket_hook(&self) -> &'static str {
+        self.socket_hook.name()
+    }
+
+    /// Looks for TLS libraries that are new and drops state of processes that ended. Cheap when there are none; meant to be
+    /// called after every drain.
+    pub fn maintain(&mut self) {
+        if let Some(tls) = &mut self.tls {
+            tls.maintain(&mut self.ebpf);
+        }
+    }
+
+    /// Instructions that the verifier walked and size of the machine code, for each loaded program.
+    pub fn program_sizes(&self) -> Vec<(String, u32, u32)> {
+        let programs = self.ebpf.programs().filter_map(|(name, program)| {
+            let info = program.info().ok()?;
+            Some((name.to_owned(), info.verified_instruction_count().unwrap_or(0), info.size_jitted()))
+        });
+        programs.collect()
+    }
+
+    /// Run time (ns) and run count of each program; zeros unless `kernel.bpf_stats_enabled` is set.
+    pub fn program_stats(&self) -> Vec<(String, u64, u64)> {
+        let programs = self.ebpf.programs().filter_map(|(name, program)| {
+            let info = program.info().ok()?;
+            Some((name.to_owned(), info.run_time().as_nanos() as u64, info.run_count()))
+        });
+        programs.collect()
+    }
+}
+
+/// Tells the TLS probes about processes that came and went; every other record is none of their business.
+fn follow(tls: &mut tls::Probes, record: &[u8]) {
+    if !matches!(record.first(), Some(&event::kind::EXEC | &event::kind::EXIT)) {
+        return;
+    }
+    match event::decode(record) {
+        Ok(Event::Exec(exec, _)) => tls.process_started(exec.tgid),
+        Ok(Event::Exit(exit)) => tls.process_ended(exit.tgid),
+        _ => {}
+    }
+}
+
+/// Requests: framing headers and credentials; responses: framing headers only.
+fn names(options: &Options) -> Result<[Names; 2]> {
+    let headers: Vec<&str> = options.headers.iter().map(String::as_str).collect();
+    let requests = Names::request(&headers, options.key)
+        .map_err(|error| anyhow::anyhow!("[identity] headers: {error:?}"))?;
+    Ok([requests, Names::response()])
+}
+
+/// A load error in words that lead on.
+fn explain(error: aya::EbpfError) -> anyhow::Error {
+    anyhow::Error::new(error)
+        .context("cannot load the kernel side: run `weir doctor` to see what this kernel lacks")
+}
