@@ -35,6 +35,7 @@ pub fn turn() -> File {
 /// When there is no answer within `limit`.
 pub fn until<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
+    let limit = limit * patience();
     loop {
         if let Some(answer) = probe() {
             return answer;
@@ -42,6 +43,11 @@ pub fn until<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Option<T
         assert!(start.elapsed() < limit, "waited {limit:?} in vain: {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// Factor on every limit: software emulation is many times slower than a host. From `WEIR_TEST_PATIENCE`, else 1.
+fn patience() -> u32 {
+    std::env::var("WEIR_TEST_PATIENCE").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
 }
 
 /// Prints why a test did not run, past the capture of the test runner, with the number of skips so far.

@@ -42,9 +42,11 @@ const LIMIT_SECONDS: u64 = 900;
 const FOLDERS: &[&str] =
     &["/proc", "/sys", "/dev", "/run", "/tmp", "/var/tmp", "/var/log/nginx", "/var/lib/nginx"];
 /// Tests that run inside a machine: the same as outside, with fewer requests.
-const TESTS: &[&str] = &["nginx::", "framing::", "open::"];
+const TESTS: &[&str] =
+    &["nginx::", "framing::", "open::", "servers::python", "identity::every_kind", "start::a_clean_end"];
 /// Environment of the tests inside; software emulation is ten to twenty times slower than the host.
-const ENVIRONMENT: &str = "PATH=/usr/bin:/usr/sbin\nHOME=/root\nTMPDIR=/tmp\nLANG=C.UTF-8\nCI=true\nWEIR_TEST_REQUESTS=2000\nRUST_BACKTRACE=1\n";
+const ENVIRONMENT: &str = "PATH=/usr/bin:/usr/sbin\nHOME=/root\nTMPDIR=/tmp\nLANG=C.UTF-8\nCI=true\nRUST_BACKTRACE=0\n\
+                           WEIR_TEST_REQUESTS=2000\nWEIR_TEST_PATIENCE=10\n";
 /// Programs of the host that the tests use, where they are there.
 const PROGRAMS: &[&str] = &[
     "sh", "cat", "ls", "sleep", "nginx", "wrk", "ab", "curl", "openssl", "setpriv", "python3", "env", "dmesg",
