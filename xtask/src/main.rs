@@ -3,7 +3,9 @@
 //! Owns everything around the product: its environment, builds, checks, virtual machines, benchmarks and packages.
 //! It must not contain product logic: it talks to `weir` only through its command line, metrics and socket.
 
+mod bench;
 mod cargo;
+mod package;
 mod process;
 mod setup;
 mod test;
@@ -42,6 +44,10 @@ enum Task {
     Test(test::Args),
     /// Boot the supported kernels and run the integration tests, or a command, inside.
     Vm(vm::Args),
+    /// Measure what observing costs the observed program.
+    Bench(bench::Args),
+    /// Build the Debian package.
+    Package(package::Args),
 }
 
 fn main() -> ExitCode {
@@ -54,6 +60,8 @@ fn main() -> ExitCode {
         Task::Run { args } => build().and_then(|()| cargo::exec_weir(args)),
         Task::Lint => cargo::lint(),
         Task::Test(args) => test::run(&args),
+        Task::Bench(args) => bench::run(&args),
+        Task::Package(args) => package::run(&args),
         Task::Vm(args) => vm::run(&args),
     };
     match result {

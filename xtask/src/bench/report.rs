@@ -1,0 +1,197 @@
+//! From slots to the table, and to JSON.
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::stats::{Estimate, estimate};
+use super::variant::Variant;
+
+/// What one slot measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample {
+    /// What was attached.
+    pub variant: Variant,
+    /// In which round.
+    pub round: u32,
+    /// Server's time per request in microseconds.
+    pub server_us: f64,
+    /// Requests per second.
+    pub per_second: f64,
+    /// 99th percentile of the latency in microseconds.
+    pub p99_us: f64,
+    /// Daemon's time per request in microseconds.
+    pub daemon_us: Option<f64>,
+    /// Events that the daemon reports as lost.
+    pub lost: Option<f64>,
+}
+
+/// One variant under one load. Comparisons are with the `off` slot of the same round.
+#[derive(Debug, Serialize)]
+pub struct Row {
+    variant: &'static str,
+    server_us_per_request: Option<Estimate>,
+    server_us_added: Option<Estimate>,
+    throughput_per_second: Option<Estimate>,
+    throughput_kept: Option<Estimate>,
+    p99_latency_us: Option<Estimate>,
+    daemon_us_per_request: Option<Estimate>,
+    events_lost: Option<f64>,
+}
+
+/// One load.
+#[derive(Debug, Serialize)]
+pub struct Section {
+    workload: &'static str,
+    rows: Vec<Row>,
+    /// Cost of Weir as a multiple of the copy floor of the same run.
+    weir_to_copy_floor: Option<f64>,
+    /// Throughput that Weir leaves as a multiple of what the conventional build leaves.
+    weir_to_conventional: Option<f64>,
+}
+
+/// The whole run.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    kernel: String,
+    processors: usize,
+    rounds: u32,
+    seconds_per_slot: u32,
+    sections: Vec<Section>,
+}
+
+impl Section {
+    /// Evaluates the samples of one load.
+    pub fn new(workload: &'static str, variants: &[Variant], samples: &[Sample]) -> Self {
+        let rows = variants.iter().map(|variant| Row::new(*variant, samples)).collect::<Vec<_>>();
+        let find = |variant: Variant| rows.iter().find(|row| row.variant == variant.name());
+        let added = |variant| Some(find(variant)?.server_us_added?.median);
+        let kept = |variant| Some(find(variant)?.throughput_kept?.median);
+        let ratio = |over: Option<f64>, under: Option<f64>| {
+            over.zip(under).map(|(over, under)| over / under).filter(|ratio| ratio.is_finite())
+        };
+        let weir_to_copy_floor = ratio(added(Variant::Weir), added(Variant::Copy));
+        let weir_to_conventional = ratio(kept(Variant::Weir), kept(Variant::Conventional));
+        Self { workload, rows, weir_to_copy_floor, weir_to_conventional }
+    }
+}
+
+impl Row {
+    fn new(variant: Variant, samples: &[Sample]) -> Self {
+        let own = || samples.iter().filter(|sample| sample.variant == variant);
+        let off =
+            |round| samples.iter().find(|sample| sample.variant == Variant::Off && sample.round == round);
+        let each =
+            |value: &dyn Fn(&Sample) -> Option<f64>| estimate(&own().filter_map(value).collect::<Vec<_>>());
+        let compared = |value: &dyn Fn(&Sample, &Sample) -> f64| {
+            (variant != Variant::Off)
+                .then(|| each(&|sample| Some(value(sample, off(sample.round)?))))
+                .flatten()
+        };
+        Self {
+            variant: variant.name(),
+            server_us_per_request: each(&|sample| Some(sample.server_us)),
+            server_us_added: compared(&|sample, off| sample.server_us - off.server_us),
+            throughput_per_second: each(&|sample| Some(sample.per_second)),
+            throughput_kept: compared(&|sample, off| sample.per_second / off.per_second),
+            p99_latency_us: each(&|sample| Some(sample.p99_us)),
+            daemon_us_per_request: each(&|sample| sample.daemon_us),
+            events_lost: own().filter_map(|sample| sample.lost).reduce(|sum, lost| sum + lost),
+        }
+    }
+
+    fn cells(&self) -> [String; 8] {
+        [
+            self.variant.to_owned(),
+            plain(self.server_us_per_request, 2),
+            ranged(self.server_us_added, 2),
+            plain(self.throughput_per_second, 0),
+            ranged(self.throughput_kept, 3),
+            plain(self.p99_latency_us, 0),
+            plain(self.daemon_us_per_request, 2),
+            self.events_lost.map_or_else(|| "-".into(), |lost| format!("{lost:.0}")),
+        ]
+    }
+}
+
+impl Report {
+    /// Adds what the figures depend on.
+    pub fn new(rounds: u32, seconds_per_slot: u32, sections: Vec<Section>) -> Self {
+        let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let processors = std::thread::available_parallelism().map_or(0, usize::from);
+        Self { kernel: kernel.trim().to_owned(), processors, rounds, seconds_per_slot, sections }
+    }
+
+    /// For machines.
+    pub fn json(&self) -> Result<String> {
+        Ok(serde_json::to_string_pretty(self)? + "\n")
+    }
+
+    /// For people.
+    pub fn table(&self) -> String {
+        let Self { kernel, processors, rounds, seconds_per_slot, sections } = self;
+        let mut lines = vec![format!(
+            "kernel {kernel}, {processors} processors, {rounds} rounds, slots of {seconds_per_slot} s; \
+             medians [95% interval]"
+        )];
+        for section in sections {
+            lines.push(format!("\n{}", section.workload));
+            lines.push(line(&HEAD.map(Into::into)));
+            lines.extend(section.rows.iter().map(|row| line(&row.cells())));
+            if let Some(ratio) = section.weir_to_copy_floor {
+                lines.push(format!("  weir costs {ratio:.2} x the copy floor"));
+            }
+            if let Some(ratio) = section.weir_to_conventional {
+                lines.push(format!(
+                    "  weir leaves {ratio:.2} x the throughput that the conventional build leaves"
+                ));
+            }
+        }
+        lines.join("\n") + "\n"
+    }
+}
+
+const HEAD: [&str; 8] =
+    ["attached", "us/request", "added us", "request/s", "throughput kept", "p99 us", "daemon us", "lost"];
+
+fn line(cells: &[String; 8]) -> String {
+    let [name, rest @ ..] = cells;
+    let widths = [10, 21, 10, 22, 8, 10, 6];
+    let cells = rest.iter().zip(widths).map(|(cell, width)| format!(" {cell:>width$}"));
+    format!("  {name:<18}{}", cells.collect::<String>())
+}
+
+fn plain(estimate: Option<Estimate>, digits: usize) -> String {
+    estimate.map_or_else(|| "-".into(), |estimate| format!("{:.digits$}", estimate.median))
+}
+
+fn ranged(estimate: Option<Estimate>, digits: usize) -> String {
+    estimate.map_or_else(
+        || "-".into(),
+        |Estimate { median, low, high }| format!("{median:.digits$} [{low:.digits$}, {high:.digits$}]"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(variant: Variant, round: u32, server_us: f64, per_second: f64) -> Sample {
+        Sample { variant, round, server_us, per_second, p99_us: 1.0, daemon_us: None, lost: None }
+    }
+
+    #[test]
+    fn a_round_is_compared_with_its_own_off_slot() {
+        let samples = [
+            sample(Variant::Off, 0, 5.0, 100.0),
+            sample(Variant::Weir, 0, 6.0, 95.0),
+            sample(Variant::Off, 1, 9.0, 50.0),
+            sample(Variant::Weir, 1, 10.0, 47.5),
+        ];
+        let section = Section::new("x", &[Variant::Off, Variant::Weir], &samples);
+        let weir = &section.rows[1];
+        assert!((weir.server_us_added.unwrap().median - 1.0).abs() < 1e-9);
+        assert!((weir.throughput_kept.unwrap().median - 0.95).abs() < 1e-9);
+        assert!(section.rows[0].server_us_added.is_none());
+        assert!(section.weir_to_copy_floor.is_none());
+    }
+}
