@@ -1,12 +1,25 @@
 //! Weir's daemon and CLI.
+pub mod app;
 pub mod bpf;
+pub mod cli;
 pub mod config;
+pub mod control;
 pub mod core;
+pub mod doctor;
+pub mod http;
 pub mod identity;
+pub mod logging;
+pub mod metrics;
+pub mod output;
 pub mod parser;
 pub mod probes;
 pub mod rates;
 pub mod route;
+pub mod sensor;
+pub mod source;
+pub mod state;
 pub mod tracker;
+pub mod tui;
+pub mod usage;
 pub mod view;
 pub mod workload;

@@ -157,7 +157,7 @@ fn merge(base: &mut Table, over: Table) {
         match (base.get_mut(&key), value) {
             (Some(Value::Table(below)), Value::Table(table)) => merge(below, table),
             (Some(Value::Array(below)), Value::Array(list)) if list.iter().all(Value::is_table) => {
-                below.extend(list)
+                below.extend(list);
             }
             (_, value) => {
                 base.insert(key, value);
@@ -192,7 +192,7 @@ fn steps(path: &serde_ignored::Path<'_>, into: &mut Vec<Step>) {
             into.push(Step::Key(key.clone()));
         }
         Path::Some { parent } | Path::NewtypeStruct { parent } | Path::NewtypeVariant { parent } => {
-            steps(parent, into)
+            steps(parent, into);
         }
     }
 }
@@ -271,7 +271,7 @@ impl File<'_> {
                     value.get_ref()
                 }
                 (Step::Index(index), DeValue::Array(list)) => {
-                    let value = list.iter().nth(*index)?;
+                    let value = list.get(*index)?;
                     found = Some(value.span().start);
                     value.get_ref()
                 }

@@ -1,0 +1,333 @@
+//! The running daemon as its servers see it: the core and the latest state of the kernel side, behind locks that are
+//! held for one look at a time.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use monitor_common::ledger::Counter;
+use tokio::sync::Notify;
+
+use super::{clock, losses, settings};
+use crate::config::Config;
+use crate::core::{ByDirection, Core};
+use crate::metrics::{Durations, Events, IdentitySeries, RequestSeries, Snapshot};
+use crate::output::NameRow;
+use crate::sensor::{MapUse, ProgramStats};
+use crate::source::{Carrier, Source, Tail};
+use crate::state::{self, Names};
+use crate::view::{ConnectionRow, HookRow, IdentityRow, ProcessRow, RouteRow, Status};
+
+/// Without a drain for so long the daemon is not ready any more.
+const STALLED: Duration = Duration::from_secs(5);
+
+/// What the drain thread last read from the kernel side.
+#[derive(Clone, Debug, Default)]
+pub struct Kernel {
+    /// The ledger.
+    pub ledger: Vec<u64>,
+    /// Hooks and probes.
+    pub hooks: Vec<HookRow>,
+    /// Every mandatory hook is attached.
+    pub ready: bool,
+    /// Form of the socket hook.
+    pub socket_hook: String,
+    /// Run time of the programs.
+    pub programs: Vec<ProgramStats>,
+    /// Use of the maps.
+    pub maps: Vec<MapUse>,
+}
+
+/// See the module's documentation.
+pub struct Daemon {
+    core: Mutex<Core>,
+    kernel: Mutex<Kernel>,
+    names: Mutex<Names>,
+    config: Mutex<Config>,
+    key: [u8; 16],
+    started: SystemTime,
+    began: Instant,
+    /// Milliseconds from `began` to the latest drain, 0 before the first.
+    drained: AtomicU64,
+    became_ready: Notify,
+    reload_ok: AtomicBool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // a thread that panicked is fatal to the daemon anyway; until it stops, the others go on
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Daemon {
+    /// Reads (or makes) the key and the names.
+    pub fn new(config: Config) -> anyhow::Result<Self> {
+        let key = state::load_or_create_key(&config.state.dir)?;
+        let names = Names::load(&config.state.dir, &config.identity.name)?;
+        let core = Core::new(settings::core(&config, &names, key), clock::base());
+        Ok(Self {
+            core: Mutex::new(core),
+            kernel: Mutex::default(),
+            names: Mutex::new(names),
+            config: Mutex::new(config),
+            key,
+            started: SystemTime::now(),
+            began: Instant::now(),
+            drained: AtomicU64::new(0),
+            became_ready: Notify::new(),
+            reload_ok: AtomicBool::new(true),
+        })
+    }
+
+    /// The core.
+    pub fn core(&self) -> MutexGuard<'_, Core> {
+        lock(&self.core)
+    }
+
+    /// The installation key.
+    pub fn key(&self) -> [u8; 16] {
+        self.key
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> MutexGuard<'_, Config> {
+        lock(&self.config)
+    }
+
+    /// Takes what the drain thread read.
+    pub fn publish(&self, kernel: Kernel) {
+        *lock(&self.kernel) = kernel;
+        if self.missing().is_empty() {
+            self.became_ready.notify_one();
+        }
+    }
+
+    /// Takes note that the ring was drained just now.
+    pub fn drained(&self) {
+        self.drained.store((self.began.elapsed().as_millis() as u64).max(1), Ordering::Relaxed);
+    }
+
+    /// Time since the latest drain, `None` before the first.
+    fn drain_age(&self) -> Option<Duration> {
+        match self.drained.load(Ordering::Relaxed) {
+            0 => None,
+            then => Some(self.began.elapsed().saturating_sub(Duration::from_millis(then))),
+        }
+    }
+
+    /// Returns when the daemon is ready for the first time.
+    pub async fn ready(&self) {
+        self.became_ready.notified().await;
+    }
+
+    /// Puts a new configuration into force as far as that is possible. Returns the keys that need a restart.
+    ///
+    /// # Errors
+    /// When the kept names cannot be read; then nothing has changed.
+    pub fn reload(&self, new: Config) -> anyhow::Result<Vec<String>> {
+        let mut config = self.config();
+        let names = Names::load(&config.state.dir, &new.identity.name)?;
+        let restart = settings::needs_restart(&config, &new);
+        config.identity.name = new.identity.name;
+        config.identity.trusted_proxies = new.identity.trusted_proxies;
+        config.route = new.route;
+        config.limits = new.limits;
+        self.core().reconfigure(settings::core(&config, &names, self.key));
+        *lock(&self.names) = names;
+        self.reload_ok.store(true, Ordering::Relaxed);
+        Ok(restart)
+    }
+
+    /// Takes note that the configuration could not be reloaded.
+    pub fn reload_failed(&self) {
+        self.reload_ok.store(false, Ordering::Relaxed);
+    }
+
+    fn kernel(&self) -> Kernel {
+        lock(&self.kernel).clone()
+    }
+}
+
+fn pair(counts: ByDirection) -> [u64; 2] {
+    [counts.inbound, counts.outbound]
+}
+
+impl Source for Daemon {
+    fn status(&self) -> Status {
+        let kernel = self.kernel();
+        let (summary, lost) = {
+            let core = self.core();
+            (core.summary(), core.losses())
+        };
+        let mut losses = losses::rows(&kernel.ledger);
+        losses.extend(lost);
+        losses.retain(|row| row.count > 0);
+        let config = self.config();
+        let mut excluded = vec!["weir itself".to_owned(), format!("scrapes of {}", config.metrics.listen)];
+        excluded.extend(config.observe.exclude_exe.iter().map(|exe| format!("TLS of {}", exe.display())));
+        if !config.observe.tls {
+            excluded.push("TLS (`[observe] tls = false`)".into());
+        }
+        drop(config);
+        Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            started: humantime::format_rfc3339_seconds(self.started).to_string(),
+            kernel: crate::doctor::release_text(),
+            ready: self.missing().is_empty(),
+            requests_inbound: losses::count(&kernel.ledger, Counter::RequestsInbound),
+            requests_outbound: losses::count(&kernel.ledger, Counter::RequestsOutbound),
+            records_produced: losses::count(&kernel.ledger, Counter::Records),
+            records_delivered: summary.records,
+            losses,
+            identities: summary.identities,
+            connections: summary.connections,
+            excluded,
+            resident_bytes: crate::usage::read().resident_bytes,
+            socket_hook: kernel.socket_hook,
+            hooks: kernel.hooks,
+        }
+    }
+
+    fn missing(&self) -> Vec<String> {
+        let kernel = self.kernel();
+        let unattached = kernel.hooks.iter().filter(|hook| hook.mandatory && !hook.attached);
+        let mut missing: Vec<_> =
+            unattached.map(|hook| format!("{} is not attached to {}", hook.name, hook.target)).collect();
+        if missing.is_empty() && !kernel.ready {
+            missing.push("the hooks are not attached".into());
+        }
+        match self.drain_age() {
+            None => missing.push("the ring has not been read".into()),
+            Some(age) if age > STALLED => {
+                missing.push(format!("the ring was last read {} s ago", age.as_secs()));
+            }
+            Some(_) => {}
+        }
+        missing
+    }
+
+    fn identities(&self) -> Vec<IdentityRow> {
+        self.core().identities(usize::MAX)
+    }
+
+    fn processes(&self) -> Vec<ProcessRow> {
+        self.core().processes()
+    }
+
+    fn routes(&self) -> Vec<RouteRow> {
+        self.core().routes()
+    }
+
+    fn connections(&self) -> Vec<ConnectionRow> {
+        self.core().connections(usize::MAX)
+    }
+
+    fn tail_end(&self) -> u64 {
+        self.core().tail_position()
+    }
+
+    fn tail(&self, from: u64, most: usize) -> Tail {
+        let tail = self.core().tail(from, most);
+        Tail { next: tail.next, skipped: tail.skipped, records: tail.records }
+    }
+
+    fn names(&self) -> Vec<NameRow> {
+        lock(&self.names).rows()
+    }
+
+    fn set_name(&self, identity: &str, name: Option<&str>) -> Result<(), String> {
+        // in the order of `reload`, so that two changes cannot wait for each other
+        let config = self.config();
+        let mut names = lock(&self.names);
+        names.set(identity, name)?;
+        self.core().reconfigure(settings::core(&config, &names, self.key));
+        Ok(())
+    }
+
+    fn fingerprint(&self, carrier: Carrier, name: &str, secret: &[u8]) -> Option<String> {
+        state::fingerprint(self.key, carrier, name, secret)
+    }
+
+    fn metrics(&self) -> Snapshot {
+        let kernel = self.kernel();
+        let most = self.config().metrics.identities;
+        // all of it under one lock, so that the sums agree
+        let (summary, requests, durations, identities, lost) = {
+            let core = self.core();
+            let identities = core.identity_series(most);
+            (core.summary(), core.request_series(), core.duration_series(), identities, core.losses())
+        };
+        let mut snapshot = Snapshot {
+            outstanding: [
+                summary.delivered.inbound.saturating_sub(summary.finished.inbound),
+                summary.delivered.outbound.saturating_sub(summary.finished.outbound),
+            ],
+            identity_count: summary.identities,
+            connections: summary.connections,
+            routes: durations.len() as u64,
+            kernel_requests: pair(ByDirection {
+                inbound: losses::count(&kernel.ledger, Counter::RequestsInbound),
+                outbound: losses::count(&kernel.ledger, Counter::RequestsOutbound),
+            }),
+            events: Events {
+                produced: losses::count(&kernel.ledger, Counter::Records),
+                delivered: summary.records,
+            },
+            losses: losses::rows(&kernel.ledger).into_iter().chain(lost).collect(),
+            observed: losses::observed(&kernel.ledger),
+            drain_age: self.drain_age().unwrap_or(self.began.elapsed()).as_secs_f64(),
+            ready: self.missing().is_empty(),
+            reload_ok: self.reload_ok.load(Ordering::Relaxed),
+            version: env!("CARGO_PKG_VERSION").into(),
+            kernel: crate::doctor::release_text(),
+            started: self.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64(),
+            hooks: kernel.hooks,
+            maps: kernel.maps,
+            programs: kernel.programs,
+            socket_hook: kernel.socket_hook,
+            ..Snapshot::default()
+        };
+        for one in &durations {
+            let at = usize::from(one.direction == crate::view::Direction::Outbound);
+            for (sum, bytes) in [
+                (snapshot.request_bytes.get_mut(at), one.request_bytes),
+                (snapshot.response_bytes.get_mut(at), one.response_bytes),
+            ] {
+                if let Some(sum) = sum {
+                    *sum += bytes;
+                }
+            }
+        }
+        snapshot.requests = requests
+            .into_iter()
+            .map(|one| RequestSeries {
+                direction: one.direction,
+                method: one.method.into(),
+                route: one.route,
+                status: one.status,
+                version: one.version.into(),
+                count: one.requests,
+            })
+            .collect();
+        snapshot.durations = durations
+            .into_iter()
+            .map(|one| Durations {
+                direction: one.direction,
+                method: one.method.into(),
+                route: one.route,
+                buckets: one.buckets,
+                sum: one.sum,
+            })
+            .collect();
+        snapshot.identities = identities
+            .into_iter()
+            .map(|one| IdentitySeries {
+                direction: one.direction,
+                identity: one.identity,
+                kind: one.kind.into(),
+                count: one.requests,
+            })
+            .collect();
+        snapshot
+    }
+}

@@ -1,0 +1,150 @@
+//! The drain thread: empties the ring into the core, reads the kernel's counters, and gives the sensor its slots.
+//!
+//! Nothing else may hold it up: it takes the core's lock for one drain at a time and never waits for a client.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use monitor_common::ledger::Counter;
+use sd_notify::NotifyState;
+use tokio::sync::watch;
+
+use super::daemon::{Daemon, Kernel};
+use super::{clock, losses};
+use crate::core::KernelCounts;
+use crate::sensor::Sensor;
+use crate::workload::Procfs;
+
+/// Time between two looks at the kernel's counters and hooks.
+const LOOK: Duration = Duration::from_millis(100);
+/// Time between two slots for work that is not urgent.
+const MAINTAIN: Duration = Duration::from_millis(50);
+/// Time between two readings of what is costly to read: run times, use of maps.
+const STATISTICS: Duration = Duration::from_secs(5);
+/// Time between two readings of the clocks, which are stepped now and then.
+const CLOCKS: Duration = Duration::from_mins(1);
+/// Longest time that the last drain goes on while records keep coming.
+const LAST_DRAIN: Duration = Duration::from_secs(1);
+
+/// Something that is due every so often.
+struct Every {
+    period: Duration,
+    last: Option<Instant>,
+}
+
+impl Every {
+    fn new(period: Duration) -> Self {
+        Self { period, last: None }
+    }
+
+    fn due(&mut self, now: Instant) -> bool {
+        let due = self.last.is_none_or(|last| now.duration_since(last) >= self.period);
+        if due {
+            self.last = Some(now);
+        }
+        due
+    }
+}
+
+/// See the module's documentation.
+pub struct Drain {
+    sensor: Box<dyn Sensor>,
+    daemon: Arc<Daemon>,
+    interval: Duration,
+    facts: Procfs,
+    kernel: Kernel,
+    reconciled: u64,
+}
+
+impl Drain {
+    /// A drain of `sensor` every `interval`.
+    pub fn new(sensor: Box<dyn Sensor>, daemon: Arc<Daemon>, interval: Duration) -> Self {
+        Self {
+            sensor,
+            daemon,
+            interval,
+            facts: Procfs::new(),
+            kernel: Kernel::default(),
+            reconciled: 0,
+        }
+    }
+
+    /// Drains until `shutdown`, then once more, and lets the sensor go.
+    ///
+    /// # Errors
+    /// When the kernel side cannot be read any more.
+    pub fn run(mut self, shutdown: &watch::Receiver<bool>) -> anyhow::Result<()> {
+        let watchdog = sd_notify::watchdog_enabled().map(|period| period / 3);
+        let mut look = Every::new(LOOK);
+        let mut maintain = Every::new(MAINTAIN);
+        let mut statistics = Every::new(STATISTICS);
+        let mut clocks = Every::new(CLOCKS);
+        let mut alive = watchdog.map(Every::new);
+        while !*shutdown.borrow() {
+            let now = Instant::now();
+            let counts = if look.due(now) { Some(self.counts()?) } else { None };
+            self.drain(counts.as_ref());
+            if maintain.due(now) {
+                self.sensor.maintain();
+            }
+            if counts.is_some() {
+                if statistics.due(now) {
+                    self.kernel.programs = self.sensor.program_stats();
+                    self.kernel.maps = self.sensor.map_use();
+                }
+                self.publish();
+            }
+            if clocks.due(now) {
+                self.daemon.core().set_clock(clock::base());
+            }
+            if alive.as_mut().is_some_and(|alive| alive.due(now)) {
+                let _ = sd_notify::notify(&[NotifyState::Watchdog]);
+            }
+            std::thread::sleep(self.interval);
+        }
+        let deadline = Instant::now() + LAST_DRAIN;
+        while self.drain(None) > 0 && Instant::now() < deadline {}
+        let counts = self.counts()?;
+        self.drain(Some(&counts));
+        self.publish();
+        Ok(())
+    }
+
+    /// The kernel's counts, read before a drain; per identity only when a request record was lost.
+    fn counts(&mut self) -> anyhow::Result<KernelCounts> {
+        self.kernel.ledger = self.sensor.ledger()?;
+        let count = |counter| losses::count(&self.kernel.ledger, counter);
+        let lost_requests = count(Counter::LostRequest);
+        let identities =
+            if lost_requests > self.reconciled { self.sensor.identity_counts() } else { Vec::new() };
+        self.reconciled = lost_requests;
+        Ok(KernelCounts {
+            inbound: count(Counter::RequestsInbound),
+            outbound: count(Counter::RequestsOutbound),
+            lost_requests,
+            identities,
+        })
+    }
+
+    fn drain(&mut self, counts: Option<&KernelCounts>) -> usize {
+        let Self { sensor, daemon, facts, .. } = self;
+        let records = {
+            let mut core = daemon.core();
+            let records = sensor.drain(&mut |record| core.event(record, facts));
+            core.tick(clock::monotonic_ns());
+            if let Some(counts) = counts {
+                core.reconcile(counts);
+            }
+            records
+        };
+        daemon.drained();
+        records
+    }
+
+    fn publish(&mut self) {
+        self.kernel.hooks = self.sensor.hooks();
+        self.kernel.ready = self.sensor.ready();
+        self.kernel.socket_hook = self.sensor.socket_hook().to_owned();
+        self.daemon.publish(self.kernel.clone());
+    }
+}

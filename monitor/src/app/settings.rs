@@ -1,0 +1,37 @@
+//! From the configuration to what the core is set up with.
+
+use crate::config::Config;
+use crate::core::{Settings, SipKey};
+use crate::state::Names;
+
+/// The core's settings.
+pub fn core(config: &Config, names: &Names, key: [u8; 16]) -> Settings {
+    Settings {
+        credential_headers: config.identity.headers.clone(),
+        query_keys: config.identity.query_keys.clone(),
+        cookies: config.identity.cookies.clone(),
+        trusted_proxies: config.identity.trusted_proxies.iter().map(|network| network.0).collect(),
+        names: names.merged(),
+        routes: config.route.patterns.iter().map(|pattern| pattern.0.clone()).collect(),
+        max_identities: config.limits.identities,
+        max_routes: config.limits.routes,
+        max_connections: config.limits.connections,
+        sip_key: SipKey::from_bytes(key),
+        ..Settings::default()
+    }
+}
+
+/// Keys whose change a reload cannot put into force.
+pub fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
+    let changed = [
+        ("[metrics]", old.metrics != new.metrics),
+        ("[control]", old.control != new.control),
+        ("[state]", old.state != new.state),
+        ("[observe]", old.observe != new.observe),
+        ("[identity] headers", old.identity.headers != new.identity.headers),
+        ("[identity] query_keys", old.identity.query_keys != new.identity.query_keys),
+        ("[identity] cookies", old.identity.cookies != new.identity.cookies),
+        ("[log]", old.log != new.log),
+    ];
+    changed.iter().filter(|(_, changed)| *changed).map(|(key, _)| (*key).to_owned()).collect()
+}

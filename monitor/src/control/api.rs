@@ -1,0 +1,170 @@
+//! The resources of the control socket.
+
+use std::sync::Arc;
+
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response, StatusCode};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use super::{Filter, tail};
+use crate::http::{self, Body, Peer};
+use crate::output::{self, Row};
+use crate::source::{Carrier, Source};
+
+/// Most bytes of a request's body.
+const BODY_BYTES: usize = 16 << 10;
+
+/// Body of `POST /v1/identity/name`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NameRequest {
+    /// The identity, as `weir identities` shows it.
+    pub identity: String,
+    /// Its name from now on; `None` takes the name away.
+    pub name: Option<String>,
+}
+
+/// Body of `POST /v1/identity/hash`. Has no `Debug`: it holds a secret.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HashRequest {
+    /// Where the credential stands.
+    pub carrier: Carrier,
+    /// Name of the header, query key or cookie; empty for `Authorization`.
+    pub name: String,
+    /// The credential.
+    pub secret: String,
+}
+
+/// A refusal: status and one line that says what to do.
+struct Refused(StatusCode, String);
+
+type Answer = Result<Response<Body>, Refused>;
+
+pub async fn handle(
+    source: Arc<dyn Source>,
+    shutdown: watch::Receiver<bool>,
+    peer: Peer,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    route(source, shutdown, peer, request)
+        .await
+        .unwrap_or_else(|Refused(status, why)| http::text(status, format!("{why}\n")))
+}
+
+async fn route(
+    source: Arc<dyn Source>,
+    shutdown: watch::Receiver<bool>,
+    peer: Peer,
+    request: Request<Incoming>,
+) -> Answer {
+    let query = request.uri().query().unwrap_or_default().to_owned();
+    match (request.method(), request.uri().path()) {
+        (&Method::GET, "/v1/status") => blocking(move || json(&source.status())).await,
+        (&Method::GET, "/v1/identities") => blocking(move || rows(source.identities(), &query)).await,
+        (&Method::GET, "/v1/processes") => blocking(move || rows(source.processes(), &query)).await,
+        (&Method::GET, "/v1/routes") => blocking(move || rows(source.routes(), &query)).await,
+        (&Method::GET, "/v1/connections") => blocking(move || rows(source.connections(), &query)).await,
+        (&Method::GET, "/v1/names") => blocking(move || rows(source.names(), &query)).await,
+        (&Method::GET, "/v1/tail") => {
+            let filter = Filter::from_query(&query).map_err(|why| Refused(StatusCode::BAD_REQUEST, why))?;
+            Ok(tail::start(source, filter, peer, shutdown))
+        }
+        (&Method::POST, "/v1/identity/name") => {
+            let who = may_change(&peer)?;
+            let NameRequest { identity, name } = parse(request).await?;
+            blocking(move || {
+                source
+                    .set_name(&identity, name.as_deref())
+                    .map_err(|why| Refused(StatusCode::CONFLICT, why))?;
+                tracing::info!(identity, name, pid = who, "identity named through the control socket");
+                json(&serde_json::json!({ "identity": identity, "name": name }))
+            })
+            .await
+        }
+        (&Method::POST, "/v1/identity/hash") => {
+            may_change(&peer)?;
+            let HashRequest { carrier, name, secret } = parse(request).await?;
+            blocking(move || {
+                let identity = source
+                    .fingerprint(carrier, &name, secret.as_bytes())
+                    .ok_or_else(|| Refused(StatusCode::BAD_REQUEST, "that is no credential".into()))?;
+                json(&serde_json::json!({ "identity": identity }))
+            })
+            .await
+        }
+        (_, path) if RESOURCES.iter().any(|(_, known)| *known == path) => {
+            Err(Refused(StatusCode::METHOD_NOT_ALLOWED, "this resource has another method".into()))
+        }
+        _ => {
+            let list: Vec<_> = RESOURCES.iter().map(|(method, path)| format!("{method} {path}")).collect();
+            Err(Refused(StatusCode::NOT_FOUND, format!("no such resource; there are\n{}", list.join("\n"))))
+        }
+    }
+}
+
+/// Everything there is, for the answer to a wrong path.
+const RESOURCES: &[(&str, &str)] = &[
+    ("GET", "/v1/status"),
+    ("GET", "/v1/identities"),
+    ("GET", "/v1/processes"),
+    ("GET", "/v1/routes"),
+    ("GET", "/v1/connections"),
+    ("GET", "/v1/names"),
+    ("GET", "/v1/tail"),
+    ("POST", "/v1/identity/name"),
+    ("POST", "/v1/identity/hash"),
+];
+
+/// Only root, or the user the daemon itself runs as, changes anything. Returns the caller's process id.
+fn may_change(peer: &Peer) -> Result<Option<i32>, Refused> {
+    // /proc/self belongs to the effective user of the process
+    let own = std::fs::metadata("/proc/self").map(|found| std::os::unix::fs::MetadataExt::uid(&found));
+    match peer.credentials {
+        Some(who) if who.uid == 0 || own.is_ok_and(|own| own == who.uid) => Ok(who.pid),
+        _ => Err(Refused(StatusCode::FORBIDDEN, "only root may do that; use sudo".into())),
+    }
+}
+
+/// Runs what may take milliseconds off the async workers.
+async fn blocking(work: impl FnOnce() -> Answer + Send + 'static) -> Answer {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| {
+        Err(Refused(StatusCode::INTERNAL_SERVER_ERROR, "the daemon failed to answer".into()))
+    })
+}
+
+fn json(value: &impl Serialize) -> Answer {
+    let body = serde_json::to_vec(value).map_err(|error| {
+        Refused(StatusCode::INTERNAL_SERVER_ERROR, format!("cannot be written as JSON: {error}"))
+    })?;
+    Ok(http::answer(StatusCode::OK, "application/json", body))
+}
+
+/// Rows, with `sort`, `filter` and `limit` from the query applied.
+fn rows<R: Row>(mut rows: Vec<R>, query: &str) -> Answer {
+    let bad = |why: String| Refused(StatusCode::BAD_REQUEST, why);
+    let (mut sort, mut limit) = (None, usize::MAX);
+    for (key, value) in form_urlencoded::parse(query.as_bytes()) {
+        match &*key {
+            "sort" => sort = Some(value.into_owned()),
+            "filter" => output::filter(&mut rows, &value),
+            "limit" => {
+                limit = value.parse().map_err(|_| bad(format!("{value:?} is not a number of rows")))?;
+            }
+            _ => return Err(bad(format!("unknown parameter {key:?}"))),
+        }
+    }
+    output::sort(&mut rows, sort.as_deref()).map_err(bad)?;
+    rows.truncate(limit);
+    json(&rows)
+}
+
+async fn parse<T: for<'de> Deserialize<'de>>(request: Request<Incoming>) -> Result<T, Refused> {
+    let body = http::body(request, BODY_BYTES).await.ok_or_else(|| {
+        Refused(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is limited to {BODY_BYTES} bytes"))
+    })?;
+    // the error must not quote the body: it may hold a secret
+    serde_json::from_slice(&body)
+        .map_err(|error| Refused(StatusCode::BAD_REQUEST, format!("bad JSON at column {}", error.column())))
+}

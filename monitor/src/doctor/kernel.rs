@@ -1,0 +1,168 @@
+//! What the kernel and this process's rights allow.
+
+use std::fs;
+
+use super::{fail, pass, warn};
+use crate::view::CheckRow;
+
+/// Where the kernel publishes its types.
+const BTF: &str = "/sys/kernel/btf/vmlinux";
+
+/// Numbers from `linux/capability.h`, and what each is for. `true`: nothing works without it.
+const CAPABILITIES: &[(u32, &str, bool, &str)] = &[
+    (39, "CAP_BPF", true, "load programs"),
+    (38, "CAP_PERFMON", true, "attach to tracepoints and libraries"),
+    (12, "CAP_NET_ADMIN", true, "use socket storage and cgroup hooks"),
+    (19, "CAP_SYS_PTRACE", false, "find TLS libraries in other users' processes"),
+    (2, "CAP_DAC_READ_SEARCH", false, "read executables and libraries of other users"),
+];
+/// Stands for `CAP_BPF`, `CAP_PERFMON` and more.
+const SYS_ADMIN: u32 = 21;
+
+/// The effective capabilities of this process as a bit mask.
+fn effective() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default()
+}
+
+/// Capabilities that are missing: `(without which nothing works, without which less is seen)`.
+pub(super) fn missing(mask: u64) -> (Vec<&'static str>, Vec<&'static str>) {
+    let has = |bit: u32| mask >> bit & 1 == 1;
+    let lacks = |(bit, ..): &&(u32, &str, bool, &str)| !(has(*bit) || (*bit >= 38 && has(SYS_ADMIN)));
+    let names = |wanted: bool| {
+        let rows = CAPABILITIES.iter().filter(lacks).filter(move |(_, _, hard, _)| *hard == wanted);
+        rows.map(|(_, name, ..)| *name).collect()
+    };
+    (names(true), names(false))
+}
+
+/// The capabilities without which the daemon cannot start, if any are missing.
+pub fn missing_capabilities() -> Option<String> {
+    let (hard, _) = missing(effective());
+    (!hard.is_empty()).then(|| hard.join(", "))
+}
+
+pub fn capabilities() -> CheckRow {
+    let (hard, soft) = missing(effective());
+    if !hard.is_empty() {
+        return fail(
+            "capabilities",
+            format!("missing {}", hard.join(", ")),
+            "run as root, or give the service these capabilities",
+        );
+    }
+    if !soft.is_empty() {
+        let why: Vec<_> = CAPABILITIES.iter().filter(|row| soft.contains(&row.1)).map(|row| row.3).collect();
+        return warn(
+            "capabilities",
+            format!("missing {} to {}", soft.join(", "), why.join(", ")),
+            "run as root, or give the service these capabilities",
+        );
+    }
+    pass("capabilities", "all present")
+}
+
+/// What is wrong with the kernel's type information, if anything is.
+pub fn missing_btf() -> Option<String> {
+    fs::File::open(BTF).err().map(|error| format!("{BTF}: {error}"))
+}
+
+pub fn btf() -> CheckRow {
+    match missing_btf() {
+        None => pass("BTF", BTF),
+        Some(why) => fail("BTF", why, "use a kernel built with CONFIG_DEBUG_INFO_BTF=y and mount sysfs"),
+    }
+}
+
+/// Release of the running kernel.
+pub fn release_text() -> String {
+    fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
+}
+
+/// Major, minor and patch level of a release such as `6.12.41+deb13-amd64`; missing parts are 0.
+pub(super) fn version(release: &str) -> (u32, u32, u32) {
+    let mut parts = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
+    let mut next = || parts.next().unwrap_or(0);
+    (next(), next(), next())
+}
+
+pub fn release() -> CheckRow {
+    let release = release_text();
+    match version(&release) {
+        version if version >= (6, 1, 0) => pass("kernel", release),
+        version if version >= (5, 17, 0) => warn("kernel", release, "tested from 6.1 on; it may work"),
+        _ => fail("kernel", release, "needs Linux 5.17 for bpf_loop, and is tested from 6.1 on"),
+    }
+}
+
+pub fn lockdown() -> CheckRow {
+    let path = "/sys/kernel/security/lockdown";
+    let Ok(text) = fs::read_to_string(path) else {
+        return pass("lockdown", "not told (securityfs is not mounted)");
+    };
+    let mode = text.split(['[', ']']).nth(1).unwrap_or("unknown").to_owned();
+    if mode == "confidentiality" {
+        return fail(
+            "lockdown",
+            mode,
+            "boot with lockdown=integrity or without: the kernel refuses to read data",
+        );
+    }
+    pass("lockdown", mode)
+}
+
+/// Whether the kernel's types have this name.
+fn has_type(name: &str) -> bool {
+    let wanted = [b"\0", name.as_bytes(), b"\0"].concat();
+    fs::read(BTF).is_ok_and(|types| types.windows(wanted.len()).any(|window| window == wanted))
+}
+
+pub fn socket_hook() -> CheckRow {
+    if has_type("btf_trace_sock_recv_length") && has_type("btf_trace_sock_send_length") {
+        return pass("socket hook", "tp_btf on sock_recv_length and sock_send_length");
+    }
+    if has_type("sock_recvmsg") || has_type("tcp_recvmsg") {
+        return pass("socket hook", "fexit (this kernel has no sock_recv_length tracepoint)");
+    }
+    fail("socket hook", "neither tracepoints nor functions to hook", "use Linux 6.3 or later with BTF")
+}
+
+pub fn jit() -> CheckRow {
+    match fs::read_to_string("/proc/sys/net/core/bpf_jit_enable") {
+        Ok(value) if value.trim() == "0" => {
+            warn("BPF compiler", "off: programs are interpreted", "sysctl net.core.bpf_jit_enable=1")
+        }
+        Ok(_) => pass("BPF compiler", "on"),
+        Err(_) => pass("BPF compiler", "not told"),
+    }
+}
+
+pub fn uprobes() -> CheckRow {
+    let path = "/sys/bus/event_source/devices/uprobe/type";
+    match fs::read_to_string(path) {
+        Ok(_) => pass("uprobes", "perf events"),
+        Err(error) => warn(
+            "uprobes",
+            format!("{path}: {error}"),
+            "TLS is not seen; use a kernel with CONFIG_UPROBE_EVENTS=y",
+        ),
+    }
+}
+
+/// Kernels whose return probes kill seccomp-confined programs: 6.11.0 to 6.12.12 and 6.13.0 to 6.13.1.
+pub(super) fn hazardous(version: (u32, u32, u32)) -> bool {
+    ((6, 11, 0)..=(6, 12, 12)).contains(&version) || ((6, 13, 0)..=(6, 13, 1)).contains(&version)
+}
+
+pub fn return_probes() -> CheckRow {
+    let release = release_text();
+    if cfg!(target_arch = "x86_64") && hazardous(version(&release)) {
+        return warn(
+            "return probes",
+            format!("{release} kills confined programs at return probes: none are used"),
+            "upgrade to 6.12.13, 6.13.2 or later",
+        );
+    }
+    pass("return probes", "safe on this kernel")
+}

@@ -1,0 +1,45 @@
+//! The parts of the checks that do not depend on the host.
+
+use super::kernel::{hazardous, missing, version};
+
+#[test]
+fn releases_are_read() {
+    for (text, wanted) in [
+        ("6.12.41+deb13-amd64", (6, 12, 41)),
+        ("6.1.0-38-cloud-amd64", (6, 1, 0)),
+        ("6.18", (6, 18, 0)),
+        ("5.15.167.4-microsoft-standard-WSL2", (5, 15, 167)),
+        ("", (0, 0, 0)),
+    ] {
+        assert_eq!(version(text), wanted, "{text}");
+    }
+}
+
+#[test]
+fn hazardous_kernels_are_known() {
+    for (version, hazard) in [
+        ((6, 10, 14), false),
+        ((6, 11, 0), true),
+        ((6, 12, 12), true),
+        ((6, 12, 13), false),
+        ((6, 13, 1), true),
+        ((6, 13, 2), false),
+    ] {
+        assert_eq!(hazardous(version), hazard, "{version:?}");
+    }
+}
+
+#[test]
+fn missing_capabilities_are_named() {
+    assert_eq!(missing(u64::MAX), (vec![], vec![]));
+    assert_eq!(missing(0).0, ["CAP_BPF", "CAP_PERFMON", "CAP_NET_ADMIN"]);
+    let admin = 1 << 21 | 1 << 12;
+    assert_eq!(missing(admin), (vec![], vec!["CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH"]));
+}
+
+#[test]
+fn every_failure_has_a_remedy() {
+    for row in super::all(&crate::config::Config::default(), None) {
+        assert!(row.result == "PASS" || !row.remedy.is_empty(), "{row:?}");
+    }
+}

@@ -1,0 +1,101 @@
+//! The HTTP endpoint of the metrics.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+
+use super::render;
+use crate::http::{self, Body, Limits};
+use crate::source::Source;
+
+/// Bounds of the endpoint.
+const LIMITS: Limits =
+    Limits { connections: 32, head: Duration::from_secs(10), lifetime: Duration::from_mins(5) };
+/// Scrapes at a time; more are told to come back.
+const SCRAPES: usize = 4;
+
+/// Binds the endpoint.
+///
+/// # Errors
+/// What is wrong with the address, and what to do.
+pub async fn bind(listen: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(listen).await.map_err(|error| {
+        let help = match error.kind() {
+            std::io::ErrorKind::AddrInUse => {
+                "the port is in use: stop the other program or choose another `[metrics] listen`"
+            }
+            std::io::ErrorKind::AddrNotAvailable => {
+                "this host has no such address: correct `[metrics] listen`"
+            }
+            std::io::ErrorKind::PermissionDenied => {
+                "a port below 1024 needs root: choose another `[metrics] listen`"
+            }
+            _ => "correct `[metrics] listen`",
+        };
+        anyhow::anyhow!("metrics cannot listen on {listen}: {error}; {help}")
+    })
+}
+
+/// Serves until `shutdown` becomes true.
+pub async fn serve(listener: TcpListener, source: Arc<dyn Source>, shutdown: watch::Receiver<bool>) {
+    let scrapes = Arc::new(Semaphore::new(SCRAPES));
+    http::serve(listener, LIMITS, shutdown, move |_, request| {
+        handle(Arc::clone(&source), Arc::clone(&scrapes), request)
+    })
+    .await;
+}
+
+async fn handle(
+    source: Arc<dyn Source>,
+    scrapes: Arc<Semaphore>,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let mut refused = http::text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
+        refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return refused;
+    }
+    match request.uri().path() {
+        "/metrics" => {
+            let Ok(turn) = scrapes.try_acquire_owned() else {
+                return http::text(StatusCode::SERVICE_UNAVAILABLE, "too many scrapes at a time\n");
+            };
+            let text = tokio::task::spawn_blocking(move || {
+                let text = render(&source.metrics());
+                drop(turn);
+                text
+            });
+            match text.await.context("scrape").and_then(|text| text) {
+                Ok(text) => http::answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text),
+                Err(error) => {
+                    tracing::error!("{error:#}");
+                    http::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}\n"))
+                }
+            }
+        }
+        "/healthz" => http::text(StatusCode::OK, "ok\n"),
+        "/readyz" => match tokio::task::spawn_blocking(move || source.missing()).await {
+            Ok(missing) if missing.is_empty() => http::text(StatusCode::OK, "ready\n"),
+            Ok(missing) => http::text(
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("not ready: {}\n", missing.join("\nnot ready: ")),
+            ),
+            Err(_) => http::text(StatusCode::INTERNAL_SERVER_ERROR, "cannot tell\n"),
+        },
+        "/" => http::answer(StatusCode::OK, "text/html; charset=utf-8", PAGE),
+        _ => http::text(StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n"),
+    }
+}
+
+const PAGE: &str = "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Weir</title></head><body>\
+<h1>Weir</h1><p>Who calls which API on this host, and how fast.</p><ul>\
+<li><a href=\"/metrics\">/metrics</a>: Prometheus</li>\
+<li><a href=\"/healthz\">/healthz</a>: the daemon runs</li>\
+<li><a href=\"/readyz\">/readyz</a>: everything is attached and records are read</li></ul></body></html>\n";

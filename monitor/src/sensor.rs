@@ -1,0 +1,51 @@
+//! What the daemon needs from the kernel side: the only seam between the application and `bpf`.
+
+use crate::core::KernelIdentity;
+use crate::view::HookRow;
+
+/// Run-time statistics of one kernel program.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProgramStats {
+    /// Name of the program.
+    pub name: String,
+    /// Nanoseconds it ran, 0 unless the kernel's BPF statistics are on.
+    pub run_ns: u64,
+    /// Times it ran, 0 unless the kernel's BPF statistics are on.
+    pub runs: u64,
+}
+
+/// How full a kernel map is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MapUse {
+    /// Name of the map.
+    pub name: String,
+    /// Entries in it.
+    pub entries: u64,
+    /// Entries it can hold.
+    pub capacity: u64,
+}
+
+/// The attached kernel side. Dropping it detaches everything.
+pub trait Sensor: Send {
+    /// Hands every record that is in the ring to `each`, in order; returns how many there were.
+    fn drain(&mut self, each: &mut dyn FnMut(&[u8])) -> usize;
+    /// The loss ledger, indexed by `monitor_common::ledger::Counter`, summed over CPUs.
+    ///
+    /// # Errors
+    /// When the kernel refuses to read the map.
+    fn ledger(&self) -> anyhow::Result<Vec<u64>>;
+    /// The kernel's exact counts per identity. Costs a system call each: only for when records were lost.
+    fn identity_counts(&self) -> Vec<KernelIdentity>;
+    /// Hooks and probes, attached or not.
+    fn hooks(&self) -> Vec<HookRow>;
+    /// Every mandatory hook is attached.
+    fn ready(&self) -> bool;
+    /// Form of the socket hook: `tp_btf` or `fexit`.
+    fn socket_hook(&self) -> &str;
+    /// Work that is not urgent, such as the discovery of libraries. Called about every 50 ms; must return within a few.
+    fn maintain(&mut self);
+    /// Run time per program.
+    fn program_stats(&self) -> Vec<ProgramStats>;
+    /// How full the maps are.
+    fn map_use(&self) -> Vec<MapUse>;
+}

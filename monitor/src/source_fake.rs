@@ -1,0 +1,166 @@
+//! A daemon of fixed rows, for tests of everything that serves or shows them.
+
+use std::sync::Mutex;
+
+use super::{Carrier, Source, Tail};
+use crate::metrics::{Durations, IdentitySeries, RequestSeries, Snapshot};
+use crate::output::NameRow;
+use crate::view::{
+    ConnectionRow, Direction, HookRow, IdentityRow, LossRow, ProcessRow, RequestRecord, RouteRow, Status,
+    Totals,
+};
+
+/// The daemon.
+#[derive(Default)]
+pub struct Fake {
+    /// Reasons for not being ready.
+    pub missing: Vec<String>,
+    /// Names that were set.
+    pub named: Mutex<Vec<(String, Option<String>)>>,
+    /// Finished requests.
+    pub finished: Mutex<Vec<RequestRecord>>,
+    /// Finished requests that are no longer kept.
+    pub forgotten: u64,
+    /// Identities.
+    pub identities: Vec<IdentityRow>,
+    /// What is scraped.
+    pub snapshot: Snapshot,
+}
+
+/// An identity that made requests.
+pub fn identity(name: &str, requests: u64) -> IdentityRow {
+    IdentityRow {
+        identity: name.into(),
+        kind: "bearer".into(),
+        fingerprint: "3f9c2a7be1d04c55".into(),
+        direction: Direction::Inbound,
+        carrier: "authorization".into(),
+        issuer: String::new(),
+        subject: String::new(),
+        peers: vec!["10.0.0.1".into()],
+        workloads: vec!["unit:a.service".into()],
+        first_seen: "2026-01-01T00:00:00Z".into(),
+        last_seen: "2026-01-01T00:00:01Z".into(),
+        totals: Totals { requests, ..Totals::default() },
+    }
+}
+
+/// A finished request.
+pub fn record(path: &str, status: u16) -> RequestRecord {
+    RequestRecord {
+        time: "2026-01-01T00:00:00.000001Z".into(),
+        direction: Direction::Inbound,
+        identity: "bearer:1".into(),
+        kind: "bearer".into(),
+        also: vec!["cookie:2".into()],
+        peer: "10.0.0.1:5".into(),
+        pid: 7,
+        workload: "unit:a.service".into(),
+        method: "GET".into(),
+        host: "api.example.com".into(),
+        path: path.into(),
+        route: path.into(),
+        version: "1.1".into(),
+        status,
+        duration: 0.0123,
+        request_bytes: 100,
+        response_bytes: 200,
+        transport: "tcp".into(),
+        user_agent: "curl".into(),
+        notes: vec![],
+    }
+}
+
+/// A snapshot with every kind of metric in it, and label values that want to break out.
+pub fn snapshot() -> Snapshot {
+    let hostile = "a\"b\\c\nd\x1b[2J\u{202e}é{}";
+    let direction = Direction::Inbound;
+    Snapshot {
+        requests: vec![
+            RequestSeries {
+                direction,
+                method: "GET".into(),
+                route: hostile.into(),
+                status: 200,
+                version: "1.1".into(),
+                count: 9_007_199_254_740_991,
+            },
+            RequestSeries {
+                direction,
+                method: "_OTHER".into(),
+                route: "_lost".into(),
+                status: 0,
+                version: String::new(),
+                count: 3,
+            },
+        ],
+        durations: vec![Durations {
+            direction,
+            method: "GET".into(),
+            route: "/a".into(),
+            buckets: [1; 15],
+            sum: 1.5,
+        }],
+        identities: vec![
+            IdentitySeries { direction, identity: hostile.into(), kind: "bearer".into(), count: 5 },
+            IdentitySeries { direction, identity: "other".into(), kind: "other".into(), count: 1 },
+        ],
+        losses: vec![LossRow { stage: "ring".into(), reason: "request".into(), count: 3 }],
+        observed: vec![("TLS calls".into(), 4)],
+        hooks: vec![
+            HookRow { name: "recv".into(), target: hostile.into(), mandatory: true, attached: true },
+            HookRow { name: "recv".into(), target: hostile.into(), mandatory: true, attached: false },
+        ],
+        maps: vec![crate::sensor::MapUse { name: "CONNS".into(), entries: 1, capacity: 10 }],
+        programs: vec![crate::sensor::ProgramStats { name: "recv".into(), run_ns: 1_500_000_000, runs: 2 }],
+        version: "0.1.0".into(),
+        ..Snapshot::default()
+    }
+}
+
+impl Source for Fake {
+    fn status(&self) -> Status {
+        Status { version: "0.1.0".into(), pid: 42, ready: self.missing.is_empty(), ..Status::default() }
+    }
+    fn missing(&self) -> Vec<String> {
+        self.missing.clone()
+    }
+    fn identities(&self) -> Vec<IdentityRow> {
+        self.identities.clone()
+    }
+    fn processes(&self) -> Vec<ProcessRow> {
+        Vec::new()
+    }
+    fn routes(&self) -> Vec<RouteRow> {
+        Vec::new()
+    }
+    fn connections(&self) -> Vec<ConnectionRow> {
+        Vec::new()
+    }
+    fn tail_end(&self) -> u64 {
+        0
+    }
+    fn tail(&self, from: u64, most: usize) -> Tail {
+        let finished = self.finished.lock().unwrap();
+        let skipped = self.forgotten.saturating_sub(from);
+        let at = (from + skipped - self.forgotten) as usize;
+        let records: Vec<_> = finished.iter().skip(at).take(most).cloned().collect();
+        Tail { next: from + skipped + records.len() as u64, skipped, records }
+    }
+    fn names(&self) -> Vec<NameRow> {
+        Vec::new()
+    }
+    fn set_name(&self, identity: &str, name: Option<&str>) -> Result<(), String> {
+        if identity == "refused" {
+            return Err("no such identity".into());
+        }
+        self.named.lock().unwrap().push((identity.into(), name.map(Into::into)));
+        Ok(())
+    }
+    fn fingerprint(&self, carrier: Carrier, name: &str, secret: &[u8]) -> Option<String> {
+        crate::state::fingerprint([1; 16], carrier, name, secret)
+    }
+    fn metrics(&self) -> Snapshot {
+        self.snapshot.clone()
+    }
+}
