@@ -14,17 +14,6 @@ pub struct ProgramStats {
     pub runs: u64,
 }
 
-/// How full a kernel map is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct MapUse {
-    /// Name of the map.
-    pub name: String,
-    /// Entries in it.
-    pub entries: u64,
-    /// Entries it can hold.
-    pub capacity: u64,
-}
-
 /// The attached kernel side. Dropping it detaches everything.
 pub trait Sensor: Send {
     /// Hands every record that is in the ring to `each`, in order; returns how many there were.
@@ -42,10 +31,9 @@ pub trait Sensor: Send {
     fn ready(&self) -> bool;
     /// Form of the socket hook: `tp_btf` or `fexit`.
     fn socket_hook(&self) -> &str;
-    /// Work that is not urgent, such as the discovery of libraries. Called about every 50 ms; must return within a few.
+    /// Work that is not urgent, such as the discovery of libraries. Called after every drain; must return within
+    /// a few ms.
     fn maintain(&mut self);
     /// Run time per program.
     fn program_stats(&self) -> Vec<ProgramStats>;
-    /// How full the maps are.
-    fn map_use(&self) -> Vec<MapUse>;
 }

@@ -111,7 +111,6 @@ pub fn snapshot() -> Snapshot {
             HookRow { name: "recv".into(), target: hostile.into(), mandatory: true, attached: true },
             HookRow { name: "recv".into(), target: hostile.into(), mandatory: true, attached: false },
         ],
-        maps: vec![crate::sensor::MapUse { name: "CONNS".into(), entries: 1, capacity: 10 }],
         programs: vec![crate::sensor::ProgramStats { name: "recv".into(), run_ns: 1_500_000_000, runs: 2 }],
         version: "0.1.0".into(),
         ..Snapshot::default()

@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::core::{ByDirection, Core};
 use crate::metrics::{Durations, Events, IdentitySeries, RequestSeries, Snapshot};
 use crate::output::NameRow;
-use crate::sensor::{MapUse, ProgramStats};
+use crate::sensor::ProgramStats;
 use crate::source::{Carrier, Source, Tail};
 use crate::state::{self, Names};
 use crate::view::{ConnectionRow, HookRow, IdentityRow, ProcessRow, RouteRow, Status};
@@ -34,8 +34,6 @@ pub struct Kernel {
     pub socket_hook: String,
     /// Run time of the programs.
     pub programs: Vec<ProgramStats>,
-    /// Use of the maps.
-    pub maps: Vec<MapUse>,
 }
 
 /// See the module's documentation.
@@ -282,7 +280,6 @@ impl Source for Daemon {
             kernel: crate::doctor::release_text(),
             started: self.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64(),
             hooks: kernel.hooks,
-            maps: kernel.maps,
             programs: kernel.programs,
             socket_hook: kernel.socket_hook,
             ..Snapshot::default()

@@ -17,9 +17,7 @@ use crate::workload::Procfs;
 
 /// Time between two looks at the kernel's counters and hooks.
 const LOOK: Duration = Duration::from_millis(100);
-/// Time between two slots for work that is not urgent.
-const MAINTAIN: Duration = Duration::from_millis(50);
-/// Time between two readings of what is costly to read: run times, use of maps.
+/// Time between two readings of what is costly to read: run times.
 const STATISTICS: Duration = Duration::from_secs(5);
 /// Time between two readings of the clocks, which are stepped now and then.
 const CLOCKS: Duration = Duration::from_mins(1);
@@ -76,7 +74,6 @@ impl Drain {
     pub fn run(mut self, shutdown: &watch::Receiver<bool>) -> anyhow::Result<()> {
         let watchdog = sd_notify::watchdog_enabled().map(|period| period / 3);
         let mut look = Every::new(LOOK);
-        let mut maintain = Every::new(MAINTAIN);
         let mut statistics = Every::new(STATISTICS);
         let mut clocks = Every::new(CLOCKS);
         let mut alive = watchdog.map(Every::new);
@@ -84,13 +81,10 @@ impl Drain {
             let now = Instant::now();
             let counts = if look.due(now) { Some(self.counts()?) } else { None };
             self.drain(counts.as_ref());
-            if maintain.due(now) {
-                self.sensor.maintain();
-            }
+            self.sensor.maintain();
             if counts.is_some() {
                 if statistics.due(now) {
                     self.kernel.programs = self.sensor.program_stats();
-                    self.kernel.maps = self.sensor.map_use();
                 }
                 self.publish();
             }

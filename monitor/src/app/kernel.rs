@@ -1,11 +1,29 @@
-//! Starts the kernel side.
+//! Starts the kernel side and shows it to the daemon as a [`Sensor`].
 
+use crate::bpf;
 use crate::config::Config;
-use crate::sensor::Sensor;
+use crate::core::{KernelIdentity, SipKey};
+use crate::sensor::{ProgramStats, Sensor};
+use crate::view::HookRow;
 
 /// Loads and attaches the kernel side.
-pub fn start(_config: &Config, _own_port: u16, _key: [u8; 16]) -> anyhow::Result<Box<dyn Sensor>> {
-    anyhow::bail!("the kernel side is not part of this build")
+pub fn start(config: &Config, own_port: u16, key: [u8; 16]) -> anyhow::Result<Box<dyn Sensor>> {
+    let options = bpf::Options {
+        ring_bytes: ring_bytes(config),
+        own_port,
+        tls: config.observe.tls,
+        tls_exclude: config.observe.exclude_exe.clone(),
+        headers: config.identity.headers.iter().map(|name| name.to_ascii_lowercase()).collect(),
+        query_keys: config.identity.query_keys.clone(),
+        cookies: config.identity.cookies.clone(),
+        key: SipKey::from_bytes(key).words(),
+    };
+    Ok(Box::new(bpf::Sensor::start(&options)?))
+}
+
+/// The kernel takes powers of two only.
+fn ring_bytes(config: &Config) -> u32 {
+    u32::try_from(config.observe.ring_bytes.0.next_power_of_two()).unwrap_or(1 << 30)
 }
 
 /// Loads and attaches the kernel side and lets it go at once. Returns the form of the socket hook.
@@ -15,4 +33,40 @@ pub fn start(_config: &Config, _own_port: u16, _key: [u8; 16]) -> anyhow::Result
 pub fn try_sensor(config: &Config) -> anyhow::Result<String> {
     let sensor = start(config, 0, [0; 16])?;
     Ok(sensor.socket_hook().to_owned())
+}
+
+impl Sensor for bpf::Sensor {
+    fn drain(&mut self, each: &mut dyn FnMut(&[u8])) -> usize {
+        self.drain(each)
+    }
+    fn ledger(&self) -> anyhow::Result<Vec<u64>> {
+        self.ledger()
+    }
+    fn identity_counts(&self) -> Vec<KernelIdentity> {
+        let counts = self.identity_counts().into_iter();
+        counts
+            .map(|count| KernelIdentity {
+                fp: count.key.fp,
+                cred: count.key.cred as u8,
+                role: count.key.role as u8,
+                requests: count.requests,
+            })
+            .collect()
+    }
+    fn hooks(&self) -> Vec<HookRow> {
+        self.hooks()
+    }
+    fn ready(&self) -> bool {
+        self.ready()
+    }
+    fn socket_hook(&self) -> &str {
+        self.socket_hook()
+    }
+    fn maintain(&mut self) {
+        self.maintain();
+    }
+    fn program_stats(&self) -> Vec<ProgramStats> {
+        let stats = self.program_stats().into_iter();
+        stats.map(|(name, run_ns, runs)| ProgramStats { name, run_ns, runs }).collect()
+    }
 }

@@ -10,7 +10,7 @@ use super::*;
 use crate::cli::{Client, SocketArgs};
 use crate::control::NameRequest;
 use crate::core::KernelIdentity;
-use crate::sensor::{MapUse, ProgramStats};
+use crate::sensor::ProgramStats;
 use crate::view::{HookRow, IdentityRow, Status};
 
 /// Records to come, and whether the next look at the ledger fails.
@@ -60,9 +60,6 @@ impl Sensor for Replay {
     }
     fn maintain(&mut self) {}
     fn program_stats(&self) -> Vec<ProgramStats> {
-        Vec::new()
-    }
-    fn map_use(&self) -> Vec<MapUse> {
         Vec::new()
     }
 }

@@ -125,10 +125,6 @@ impl Families {
             let labels = [name, target, if mandatory { "true" } else { "false" }];
             self.gauge("weir_hooks", &labels, f64::from(u8::from(attached)));
         }
-        for map in &snapshot.maps {
-            self.gauge("weir_map_entries", &[&map.name], map.entries as f64);
-            self.gauge("weir_map_capacity", &[&map.name], map.capacity as f64);
-        }
         let mut programs: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
         for program in &snapshot.programs {
             let sum = programs.entry(&program.name).or_default();

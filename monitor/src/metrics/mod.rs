@@ -52,8 +52,6 @@ pub const METRICS: &[(&str, &str, &str, &str)] = &[
     ),
     ("weir_observed_total", "counter", "what", "What else the kernel side came across; no losses."),
     ("weir_hooks", "gauge", "name,target,mandatory", "Whether a hook or probe is attached (1) or not (0)."),
-    ("weir_map_entries", "gauge", "map", "Entries in a kernel map."),
-    ("weir_map_capacity", "gauge", "map", "Entries that a kernel map can hold."),
     (
         "weir_bpf_run_seconds_total",
         "counter",

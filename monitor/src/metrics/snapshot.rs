@@ -1,6 +1,6 @@
 //! What one scrape shows, as plain values.
 
-use crate::sensor::{MapUse, ProgramStats};
+use crate::sensor::ProgramStats;
 use crate::view::{Direction, HookRow, LossRow};
 
 /// Upper bounds of the duration buckets in seconds: OpenTelemetry's for HTTP.
@@ -95,8 +95,6 @@ pub struct Snapshot {
     pub observed: Vec<(String, u64)>,
     /// Hooks.
     pub hooks: Vec<HookRow>,
-    /// Kernel maps.
-    pub maps: Vec<MapUse>,
     /// Kernel programs.
     pub programs: Vec<ProgramStats>,
     /// Seconds since the last drain.
