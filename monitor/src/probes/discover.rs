@@ -24,7 +24,8 @@ use super::file::{descriptor_path, open_mapped, open_regular};
 use super::maps::{self, Mapping, Shape};
 use super::plan::plan_file;
 use super::site::Plan;
-use super::standard::is_library_name;
+use super::standard::{is_library_name, standard_libraries};
+use super::watch::Work;
 
 /// Most bytes of one `maps` file: 64,000 mappings, the kernel's own default limit, are about 6 MiB.
 const MAX_MAPS_BYTES: u64 = 16 << 20;
@@ -34,8 +35,10 @@ const SEEN_FILES: NonZeroUsize = NonZeroUsize::new(8192).unwrap();
 const MAX_TARGETS: usize = 512;
 /// Most processes that are looked at in a sweep.
 const MAX_PROCESSES: usize = 65_536;
-/// Most probed files that one process is said to use.
+/// Most probed files that one process can bring in; a program uses one, seldom two or three.
 const MAX_USES: usize = 8;
+/// Most files with the name of a TLS library that are opened for one process.
+const MAX_CANDIDATES: usize = 32;
 /// Most processes that are named in a target.
 const MAX_PIDS: usize = 64;
 /// Full sweeps without a user after which a file that is no longer at its path is given up.
@@ -45,9 +48,9 @@ const UNUSED_SWEEPS: u8 = 2;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// `libssl.so.1.1`.
+    /// `libssl.so.1.1`, also under a longer name.
     OpenSsl11,
-    /// `libssl.so.3`.
+    /// `libssl.so.3`, also under a longer name.
     OpenSsl3,
     /// Another shared library with the same functions.
     Library,
@@ -60,15 +63,16 @@ impl Kind {
         let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
         match name {
             name if !is_library_name(name) => Self::Executable,
-            name if name.starts_with(b"libssl") && name.ends_with(b".so.1.1") => Self::OpenSsl11,
-            name if name.starts_with(b"libssl") && name.ends_with(b".so.3") => Self::OpenSsl3,
+            name if !name.starts_with(b"libssl") => Self::Library,
+            name if name.windows(7).any(|part| part == b".so.1.1") => Self::OpenSsl11,
+            name if name.windows(5).any(|part| part == b".so.3") => Self::OpenSsl3,
             _ => Self::Library,
         }
     }
 }
 
 /// A file to probe.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 pub struct Target {
     /// Which file it is.
     pub id: FileId,
@@ -80,6 +84,7 @@ pub struct Target {
     pub plan: Plan,
     /// Processes that were seen with it, at most 64; probes concern every process.
     pub pids: Vec<u32>,
+    #[serde(skip)]
     file: File,
 }
 
@@ -154,6 +159,22 @@ impl Scanner {
             processes: HashMap::new(),
             sweeps: 0,
             full_sweeps: 0,
+        }
+    }
+
+    /// Does what a [`Watcher`](super::watch::Watcher) says is due. A full sweep visits the standard places too.
+    pub fn perform(&mut self, work: Work) -> Scan {
+        match work {
+            Work::Process(pid) => self.scan_pid(pid),
+            Work::Sweep { full: false } => self.sweep(false),
+            Work::Sweep { full: true } => {
+                let mut adopted = self.adopt(&standard_libraries());
+                let mut scan = self.sweep(true);
+                self.name_users(&mut adopted);
+                scan.over_limit += adopted.over_limit;
+                scan.new.append(&mut adopted.new);
+                scan
+            }
         }
     }
 
@@ -256,8 +277,10 @@ impl Scanner {
             if !(is_program || is_library_name(name)) || !done.insert((mapping.inode, mapping.path)) {
                 continue;
             }
+            if done.len() > MAX_CANDIDATES || uses.len() == MAX_USES {
+                break;
+            }
             if let Some(id) = self.examine(&process, &mapping, is_program, pid, scan)
-                && uses.len() < MAX_USES
                 && !uses.contains(&id)
             {
                 uses.push(id);

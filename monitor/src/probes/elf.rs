@@ -18,8 +18,8 @@ use super::insn::hex;
 const MAX_SEGMENTS: u16 = 128;
 /// Most section headers that are looked at; real files have fewer than 100.
 const MAX_SECTIONS: u16 = 4096;
-/// Most bytes of one table (symbols, strings, relocations). Node's symbol strings are 20 MiB.
-const MAX_TABLE_BYTES: u64 = 64 << 20;
+/// Most bytes of one table (symbols, strings, relocations).
+const MAX_TABLE_BYTES: u64 = 32 << 20;
 /// Most bytes of the notes that are searched for a build id.
 const MAX_NOTE_BYTES: u64 = 64 << 10;
 
@@ -55,6 +55,7 @@ pub(super) struct Image<'d, R: ReadRef<'d>> {
     executable: Vec<Segment>,
     sections: Vec<Section>,
     symbols: BTreeMap<&'static str, Symbol>,
+    slots: BTreeMap<u64, &'static str>,
     build_id: Option<String>,
     _file: core::marker::PhantomData<&'d ()>,
 }
@@ -111,6 +112,7 @@ impl<'d, R: ReadRef<'d>> Image<'d, R> {
             executable,
             sections,
             symbols: BTreeMap::new(),
+            slots: BTreeMap::new(),
             build_id,
             _file: core::marker::PhantomData,
         };
@@ -119,6 +121,9 @@ impl<'d, R: ReadRef<'d>> Image<'d, R> {
             if image.symbols.is_empty() {
                 image.symbols = image.find_symbols(kind, wanted);
             }
+        }
+        if !image.symbols.is_empty() {
+            image.slots = image.find_slots(wanted);
         }
         Ok(image)
     }
@@ -181,32 +186,52 @@ impl<'d, R: ReadRef<'d>> Image<'d, R> {
             if symbol.st_type() != elf::STT_FUNC || symbol.st_shndx.get(endian) == elf::SHN_UNDEF {
                 continue;
             }
-            let Some(name) = c_string(strings, symbol.st_name.get(endian)) else { continue };
-            let Some(name) = wanted.iter().find(|wanted| wanted.as_bytes() == name) else { continue };
+            let Some(name) = named(strings, symbol, wanted) else { continue };
             let address = symbol.st_value.get(endian);
             if self.segment(address).is_some() {
                 // The first definition wins; a second one of the same name is an older symbol version.
-                found.entry(*name).or_insert(Symbol { address, size: symbol.st_size.get(endian) });
+                found.entry(name).or_insert(Symbol { address, size: symbol.st_size.get(endian) });
             }
         }
         found
     }
 
-    /// Name of the imported or exported symbol that the dynamic linker stores at `slot`.
-    pub fn slot_name(&self, slot: u64) -> Option<&'d [u8]> {
+    /// The wanted function whose address the dynamic linker stores at `slot`.
+    pub fn slot_name(&self, slot: u64) -> Option<&'static str> {
+        self.slots.get(&slot).copied()
+    }
+
+    fn find_slots(&self, wanted: &[&'static str]) -> BTreeMap<u64, &'static str> {
         let endian = Endianness::Little;
-        let (symbols, strings) = self.symbol_table(elf::SHT_DYNSYM)?;
-        self.sections.iter().filter(|section| section.kind == elf::SHT_RELA).find_map(|section| {
-            let relocations: &[elf::Rela64<Endianness>] =
-                pod::slice_from_all_bytes(self.bytes_of(section)?).ok()?;
-            let relocation = relocations.iter().find(|rela| rela.r_offset.get(endian) == slot)?;
-            let symbol = symbols.get(relocation.r_sym(endian, false) as usize)?;
-            c_string(strings, symbol.st_name.get(endian))
-        })
+        let mut slots = BTreeMap::new();
+        let Some((symbols, strings)) = self.symbol_table(elf::SHT_DYNSYM) else { return slots };
+        let mut left = MAX_TABLE_BYTES;
+        for section in self.sections.iter().filter(|section| section.kind == elf::SHT_RELA) {
+            if section.bytes > left {
+                break;
+            }
+            left -= section.bytes;
+            let relocations: &[elf::Rela64<Endianness>] = self
+                .bytes_of(section)
+                .and_then(|bytes| pod::slice_from_all_bytes(bytes).ok())
+                .unwrap_or_default();
+            for relocation in relocations {
+                if let Some(symbol) = symbols.get(relocation.r_sym(endian, false) as usize)
+                    && let Some(name) = named(strings, symbol, wanted)
+                {
+                    slots.insert(relocation.r_offset.get(endian), name);
+                }
+            }
+        }
+        slots
     }
 }
 
-/// The NUL-terminated string at `offset`, without its NUL.
-fn c_string(strings: &[u8], offset: u32) -> Option<&[u8]> {
-    strings.get(offset as usize..)?.split(|&byte| byte == 0).next()
+/// Which of `wanted` the symbol is.
+fn named(strings: &[u8], symbol: &Sym64<Endianness>, wanted: &[&'static str]) -> Option<&'static str> {
+    let name = strings.get(symbol.st_name.get(Endianness::Little) as usize..)?;
+    wanted
+        .iter()
+        .find(|wanted| name.strip_prefix(wanted.as_bytes()).is_some_and(|rest| rest.first() == Some(&0)))
+        .copied()
 }

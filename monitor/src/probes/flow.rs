@@ -186,11 +186,12 @@ impl Flow {
 
 /// Follows the function whose first bytes are `code` at `address`, `size` bytes long (0: not known).
 pub(super) fn follow(code: &[u8], address: u64, size: u64, entry: Registers) -> Flow {
+    // Without a known end nothing can be said about all of the function.
+    let mut complete = size != 0 && size <= MAX_FUNCTION_BYTES;
     let size = if size == 0 { MAX_FUNCTION_BYTES } else { size };
     let mut states: BTreeMap<u64, Registers> = BTreeMap::from([(address, entry)]);
     let mut work = vec![address];
     let mut jumped_to = BTreeSet::new();
-    let mut complete = size <= MAX_FUNCTION_BYTES;
     let mut steps = 0;
     let mut info = InstructionInfoFactory::new();
     let at = |place: u64| {
@@ -218,7 +219,7 @@ pub(super) fn follow(code: &[u8], address: u64, size: u64, entry: Registers) -> 
             }
         };
         match instruction.flow_control() {
-            FlowControl::Next | FlowControl::Call | FlowControl::IndirectCall | FlowControl::Interrupt => {
+            FlowControl::Next | FlowControl::Call | FlowControl::IndirectCall => {
                 reach(instruction.next_ip());
             }
             FlowControl::ConditionalBranch => {
@@ -233,7 +234,10 @@ pub(super) fn follow(code: &[u8], address: u64, size: u64, entry: Registers) -> 
                 jumped_to.insert(instruction.near_branch_target());
                 reach(instruction.near_branch_target());
             }
-            FlowControl::UnconditionalBranch | FlowControl::Return | FlowControl::Exception => {}
+            FlowControl::UnconditionalBranch
+            | FlowControl::Return
+            | FlowControl::Exception
+            | FlowControl::Interrupt => {}
             FlowControl::IndirectBranch | FlowControl::XbeginXabortXend => complete = false,
         }
     }

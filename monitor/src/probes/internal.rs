@@ -13,8 +13,11 @@ use object::read::ReadRef;
 use super::elf::{Image, Symbol};
 use super::flow::{self, Flow, MAX_FUNCTION_BYTES, Registers, Transfer, Value};
 use super::insn;
-use super::plan::{Api, PEEK, WANTED};
+use super::plan::{Api, PEEK};
 use super::site::{OutReg, Role};
+
+/// Most calls among the functions of the API that are followed for one of them; one is usual.
+const MAX_FOLLOWED: usize = 8;
 
 /// An exported function and what it does.
 #[derive(Debug)]
@@ -25,6 +28,7 @@ pub(super) struct Function {
     /// Functions of the API that it calls or jumps to.
     pub delegates: Vec<&'static str>,
     candidates: BTreeMap<u64, Candidate>,
+    followed: usize,
 }
 
 /// A function that is called with the arguments where the caller put them.
@@ -59,8 +63,14 @@ pub(super) fn functions<'d, R: ReadRef<'d>>(image: &Image<'d, R>, apis: &[Api]) 
     for api in apis {
         let Some(symbol) = image.symbol(api.name) else { continue };
         let flow = follow(image, symbol, Registers::at_entry());
-        let mut function =
-            Function { api: *api, symbol, flow, delegates: Vec::new(), candidates: BTreeMap::new() };
+        let mut function = Function {
+            api: *api,
+            symbol,
+            flow,
+            delegates: Vec::new(),
+            candidates: BTreeMap::new(),
+            followed: 0,
+        };
         for transfer in function.flow.transfers.clone() {
             function.consider(image, &family, api.name, transfer, 0);
         }
@@ -93,8 +103,10 @@ impl Function {
             }
             // Through SSL_write_ex2 to the hidden function; deeper chains do not exist.
             if depth < 2
+                && self.followed < MAX_FOLLOWED
                 && let Some(symbol) = image.symbol(name)
             {
+                self.followed += 1;
                 for inner in follow(image, symbol, transfer.registers.passed_on()).transfers {
                     self.consider(image, family, name, inner, depth + 1);
                 }
@@ -150,11 +162,8 @@ fn callee<'d, R: ReadRef<'d>>(image: &Image<'d, R>, target: u64) -> Callee {
         }
         if instruction.flow_control() == FlowControl::IndirectBranch && instruction.is_ip_rel_memory_operand()
         {
-            let name = image.slot_name(instruction.ip_rel_memory_address()).unwrap_or_default();
-            return WANTED
-                .iter()
-                .find(|wanted| wanted.as_bytes() == name)
-                .map_or(Callee::Imported, |name| Callee::Known(name));
+            let name = image.slot_name(instruction.ip_rel_memory_address());
+            return name.map_or(Callee::Imported, Callee::Known);
         }
         break;
     }

@@ -6,17 +6,18 @@
 /// Why return probes must not be used on the kernel with this release string, or `None` when they are safe.
 ///
 /// Linux 6.11 made return probes on x86-64 use a system call of their own, which a seccomp filter that does not know it
-/// answers by killing the program. Filters let it pass since 6.14, 6.13.2 and 6.12.13; 6.11 was never mended.
+/// answers by killing the program. Since 6.14, 6.13.3 and 6.12.14 (commit cf6cb56ef244, "seccomp: passthrough uretprobe
+/// systemcall without filtering") no filter sees it; 6.11 was never mended.
 /// Distributions number their builds after the upstream release (`6.12.9-amd64`, `6.11.0-26-generic`); one that mended
 /// an older number by itself is refused too, which costs speed, not correctness. What cannot be read is refused.
 pub fn uretprobe_hazard(release: &str) -> Option<&'static str> {
     const KILLS: &str =
-        "return probes kill programs under seccomp on Linux 6.11, 6.12.0 to 6.12.12 and 6.13.0 to 6.13.1";
+        "return probes kill programs under seccomp on Linux 6.11, 6.12.0 to 6.12.13 and 6.13.0 to 6.13.2";
     let Some((major, minor, patch)) = version(release) else {
         return Some("the kernel's release is not understood, so return probes are not trusted");
     };
     match (major, minor, patch) {
-        (6, 11, _) | (6, 12, 0..=12) | (6, 13, 0..=1) => Some(KILLS),
+        (6, 11, _) | (6, 12, 0..=13) | (6, 13, 0..=2) => Some(KILLS),
         _ => None,
     }
 }
@@ -45,10 +46,11 @@ mod tests {
             "6.11.11",
             "6.12.0",
             "6.12.12+bpo-amd64",
+            "6.12.13",
             "6.12.9-amd64",
             "6.13-rc4",
             "6.13.0",
-            "6.13.1-arch1-1",
+            "6.13.2-arch1-1",
             "strange",
             "",
             "6",
@@ -60,9 +62,9 @@ mod tests {
             "5.15.0-91-generic",
             "6.1.0-13-amd64",
             "6.10.14",
-            "6.12.13",
+            "6.12.14",
             "6.12.48+deb13-amd64",
-            "6.13.2",
+            "6.13.3",
             "6.14.0-rc3",
             "6.18.44",
             "7.0.0",

@@ -16,6 +16,8 @@ pub mod maps;
 mod plan;
 mod site;
 pub mod standard;
+#[cfg(test)]
+mod tests;
 pub mod watch;
 
 pub use plan::{plan, plan_file};

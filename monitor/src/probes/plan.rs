@@ -18,6 +18,9 @@ use super::site::{Abi, OutReg, Placement, Plan, PlanError, Point, ReturnSite, Ro
 /// Largest file that is planned, in bytes. Node is 100 MiB; browsers are below 300 MiB.
 const MAX_FILE_BYTES: u64 = 512 << 20;
 
+/// Most places at which results of one function are read without a return probe.
+const MAX_RETURN_SITES: usize = 16;
+
 /// An API function and the argument that receives its byte count.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Api {
@@ -140,12 +143,13 @@ impl Plan {
                 functions.iter().filter(|f| f.delegates.contains(&function.api.name)).map(|f| f.api.name),
             );
             covers.dedup();
-            let return_alternative = if function.flow.complete {
-                let returns = function.flow.returns.iter();
-                returns.filter_map(|&at| return_site(image, function.api.name, at)).collect()
-            } else {
-                Vec::new()
-            };
+            let return_alternative =
+                if function.flow.complete && function.flow.returns.len() <= MAX_RETURN_SITES {
+                    let returns = function.flow.returns.iter();
+                    returns.filter_map(|&at| return_site(image, function.api.name, at)).collect()
+                } else {
+                    Vec::new()
+                };
             let site = Site {
                 role,
                 abi: if function.api.out.is_some() { Abi::Ex } else { Abi::Plain },
@@ -203,7 +207,7 @@ fn internal_site<'d, R: ReadRef<'d>>(
         symbol: found.symbol,
         covers: functions.iter().map(|function| function.api.name).collect(),
         point: point(image, found.address)?,
-        return_alternative: if all { after } else { Vec::new() },
+        return_alternative: if all && after.len() <= MAX_RETURN_SITES { after } else { Vec::new() },
     })
 }
 

@@ -22,7 +22,7 @@ pub enum Role {
     SetReadFd,
     /// `SSL_set_wfd(SSL *, int)`. Entry only.
     SetWriteFd,
-    /// `SSL_set_bio(SSL *, BIO *read, BIO *write)`. Entry only.
+    /// `SSL_set_bio(SSL *, BIO *read, BIO *write)`. Entry only. `SSL_set_fd` calls it from inside in OpenSSL 1.1 and 3.
     SetBio,
 }
 
