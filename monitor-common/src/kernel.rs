@@ -66,6 +66,22 @@ pub struct Config {
     pub file_private: u32,
     /// `socket.file` (pointer back to the file), to tell a socket's file from any other.
     pub socket_file: u32,
+    /// `sock.sk_protocol` (u16).
+    pub sock_protocol: u32,
+    /// `tcp_sock.bytes_received` (u64).
+    pub tcp_received: u32,
+    /// `tcp_sock.bytes_sent` (u64).
+    pub tcp_sent: u32,
+    /// `tcp_sock.bytes_acked` (u64).
+    pub tcp_acked: u32,
+    /// `tcp_sock.rcv_nxt` (u32).
+    pub tcp_rcv_nxt: u32,
+    /// `tcp_sock.copied_seq` (u32).
+    pub tcp_copied_seq: u32,
+    /// `tcp_sock.write_seq` (u32).
+    pub tcp_write_seq: u32,
+    /// `tcp_sock.snd_una` (u32).
+    pub tcp_snd_una: u32,
     /// The daemon's own process: its sockets are never observed.
     pub own_tgid: u32,
     /// The daemon's metrics port: scrapes of it are not observed at either end. 0 when there is none.

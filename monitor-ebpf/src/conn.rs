@@ -8,7 +8,7 @@ use aya_ebpf::helpers::generated::{
 use monitor_common::event::{self, cred, role, transport};
 use monitor_common::ledger::Counter;
 
-use crate::maps::{Conn, Peer, Scratch, config};
+use crate::maps::{Conn, Peer, Scratch, config, told};
 use crate::{raw, ring};
 
 const AF_UNIX: u16 = 1;
@@ -77,6 +77,30 @@ pub fn peer_pid(sk: u64) -> u32 {
     raw::kernel::<u32>(pid + config!(pid_nr) as u64).unwrap_or(0)
 }
 
+/// Whether what looks like a request is the middle of an upload that began before Weir: more went this way before, and
+/// nothing ever came back. (In a later upload of a connection that is as old, the look-alike cannot be told; its response
+/// corrects the framing.)
+#[inline(always)]
+pub fn is_in_first_upload(sk: u64, n: u32, receives: bool) -> bool {
+    const TCP: u16 = 6;
+    if raw::kernel::<u16>(sk + config!(sock_protocol) as u64).unwrap_or(0) != TCP {
+        return false;
+    }
+    let received = raw::kernel::<u64>(sk + config!(tcp_received) as u64).unwrap_or(0);
+    if receives {
+        let next = raw::kernel::<u32>(sk + config!(tcp_rcv_nxt) as u64).unwrap_or(0);
+        let copied = raw::kernel::<u32>(sk + config!(tcp_copied_seq) as u64).unwrap_or(0);
+        let sent = raw::kernel::<u64>(sk + config!(tcp_sent) as u64).unwrap_or(1);
+        let unread = next.wrapping_sub(copied) as u64;
+        return sent == 0 && received.wrapping_sub(unread) as i64 > n as i64;
+    }
+    let written = raw::kernel::<u32>(sk + config!(tcp_write_seq) as u64).unwrap_or(0);
+    let una = raw::kernel::<u32>(sk + config!(tcp_snd_una) as u64).unwrap_or(0);
+    let acked = raw::kernel::<u64>(sk + config!(tcp_acked) as u64).unwrap_or(0);
+    // the SYN counts as a byte
+    received == 0 && acked + written.wrapping_sub(una) as u64 > n as u64 + 1
+}
+
 /// Whether this is the daemon's own traffic, or a client of its control socket or metrics port.
 #[inline(always)]
 pub fn is_own(sk: u64) -> bool {
@@ -138,10 +162,10 @@ pub unsafe fn announce(conn: *mut Conn, scratch: *mut Scratch) {
     let tgid = tgid();
     // SAFETY: the caller's promise.
     unsafe {
-        if (*conn).announced & 1 != 0 && (*conn).tgid == tgid {
+        if (*conn).told & told::CONN != 0 && (*conn).tgid == tgid {
             return;
         }
-        (*conn).announced |= 1;
+        (*conn).told |= told::CONN | told::SOMETHING;
         (*conn).tgid = tgid;
         let peer = &raw const (*conn).peer;
         let mut record = event::Conn {

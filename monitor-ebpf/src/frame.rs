@@ -9,7 +9,7 @@ use monitor_common::kernel::{IdentityCount, IdentityKey};
 use monitor_common::ledger::Counter;
 
 use crate::conn::{self, ANONYMOUS};
-use crate::maps::{Conn, IDENTITIES, NAMES, SCRATCH, Scratch, count};
+use crate::maps::{Conn, IDENTITIES, NAMES, SCRATCH, Scratch, count, told};
 use crate::{raw, ring};
 
 /// Upper bound of ticks a call: each consumes a byte at least, and a call moves at most 2 GiB, of which bodies are
@@ -268,6 +268,7 @@ unsafe impl Env for Frame {
     fn part(&mut self, from: u32, to: u32) {
         // SAFETY: valid pointers.
         unsafe {
+            (*self.conn).told |= told::SOMETHING;
             let stream = self.stream();
             let record = self.window(from, event::HeadPart::SIZE);
             let n = clamp(to.wrapping_sub(from));

@@ -98,8 +98,20 @@ pub struct Conn {
     pub transport: u8,
     /// Joined in the middle.
     pub joined: u8,
-    /// 1 once a `Conn` record was sent for `tgid`; TLS connections count the tries to learn the peer in the upper bits.
-    pub announced: u8,
+    /// What the daemon was told: bits of [`told`].
+    pub told: u8,
+    /// Requests for which an unknown peer of a TLS connection was looked up.
+    pub tries: u8,
+    /// Zero.
+    pub pad: [u8; 7],
+}
+
+/// Bits of [`Conn::told`].
+pub mod told {
+    /// A `Conn` record for the current process and peer.
+    pub const CONN: u8 = 1;
+    /// Anything at all: the daemon waits for the end.
+    pub const SOMETHING: u8 = 2;
 }
 
 /// A TLS call in progress on a thread.

@@ -31,7 +31,7 @@ const NAME: u32 = 255;
 pub unsafe fn closed(conn: *mut Conn) {
     // SAFETY: the caller's promise.
     unsafe {
-        if (*conn).announced & 1 == 0 {
+        if (*conn).told == 0 {
             return;
         }
         if let Some(scratch) = frame::scratch() {

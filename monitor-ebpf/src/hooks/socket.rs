@@ -58,7 +58,7 @@ fn on_call(sk: *mut c_void, ret: i32, flags: i32, way: Way) {
     // SAFETY: this CPU's scratch.
     let buffers = unsafe { raw::buffers(scratch, ret as u32) };
     if conn.is_null() {
-        conn = first_bytes(sk, &buffers, way);
+        conn = first_bytes(sk, &buffers, ret as u32, way);
     }
     if !conn.is_null() {
         // SAFETY: a connection of this socket and this CPU's scratch.
@@ -131,9 +131,12 @@ fn worth_a_look(sk: *mut c_void, way: Way) -> bool {
 
 /// Looks at the first bytes after a change of direction. Returns the connection when HTTP begins, else null.
 #[inline(always)]
-fn first_bytes(sk: *mut c_void, buffers: &Buffers, way: Way) -> *mut Conn {
+fn first_bytes(sk: *mut c_void, buffers: &Buffers, n: u32, way: Way) -> *mut Conn {
     let none = core::ptr::null_mut();
     if buffers.found != Found::User {
+        if buffers.found == Found::Uncovered {
+            count(Counter::UncoveredCall, 1);
+        }
         return none;
     }
     let (user, first) = (buffers.address, buffers.first);
@@ -156,6 +159,9 @@ fn first_bytes(sk: *mut c_void, buffers: &Buffers, way: Way) -> *mut Conn {
         }
         _ => return none,
     };
+    if start == Start::Request && conn::is_in_first_upload(sk as u64, n, way == Way::Receive) {
+        return none;
+    }
     let conn = storage::<Conn>((&raw const CONNS).cast(), sk, BPF_SK_STORAGE_GET_F_CREATE);
     if conn.is_null() {
         count(Counter::NoState, 1);

@@ -19,7 +19,7 @@ use monitor_common::kernel::{TlsKey, tls_site};
 use monitor_common::ledger::Counter;
 
 use super::life;
-use crate::maps::{CALLS, Conn, Mark, Peer, TLS, TLS_PEERS, TlsCall, ZERO, count, mark};
+use crate::maps::{CALLS, Conn, Mark, Peer, TLS, TLS_PEERS, TlsCall, ZERO, count, mark, told};
 use crate::{conn, frame, raw};
 
 /// Requests for which an unknown peer is looked up again.
@@ -167,13 +167,13 @@ unsafe fn plaintext(ssl: u64, buf: u64, n: u32, read: bool) {
         if (*conn).http.shared.opaque != 0 {
             return;
         }
-        if (*conn).peer.known == 0 && (*conn).announced >> 1 < PEER_TRIES {
-            (*conn).announced += 2;
+        if (*conn).peer.known == 0 && (*conn).tries < PEER_TRIES {
+            (*conn).tries += 1;
             if let Some(peer) = TLS_PEERS.get_ptr(key) {
                 (*conn).peer = *peer;
                 (*conn).client = conn::client_key(peer);
                 // the peer is news
-                (*conn).announced = 0;
+                (*conn).told &= !told::CONN;
             }
         }
         let Some(scratch) = frame::scratch() else { return };
