@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use super::{clock, losses, settings};
 use crate::config::Config;
-use crate::core::{ByDirection, Core};
+use crate::core::{ByDirection, Core, Summary};
 use crate::metrics::{Durations, Events, IdentitySeries, RequestSeries, Snapshot};
 use crate::output::NameRow;
 use crate::sensor::ProgramStats;
@@ -34,6 +34,19 @@ pub struct Kernel {
     pub socket_hook: String,
     /// Run time of the programs.
     pub programs: Vec<ProgramStats>,
+}
+
+impl Kernel {
+    /// Requests and records produced in the kernel. The ledger is a little older than the core's totals; what was
+    /// delivered since was produced, too.
+    fn produced(&self, delivered: &Summary) -> (ByDirection, u64) {
+        let count = |counter, at_least: u64| losses::count(&self.ledger, counter).max(at_least);
+        let requests = ByDirection {
+            inbound: count(Counter::RequestsInbound, delivered.delivered.inbound),
+            outbound: count(Counter::RequestsOutbound, delivered.delivered.outbound),
+        };
+        (requests, count(Counter::Records, delivered.records))
+    }
 }
 
 /// See the module's documentation.
@@ -145,10 +158,6 @@ impl Daemon {
     }
 }
 
-fn pair(counts: ByDirection) -> [u64; 2] {
-    [counts.inbound, counts.outbound]
-}
-
 impl Source for Daemon {
     fn status(&self) -> Status {
         let kernel = self.kernel();
@@ -156,6 +165,7 @@ impl Source for Daemon {
             let core = self.core();
             (core.summary(), core.losses())
         };
+        let (counted, produced) = kernel.produced(&summary);
         let mut losses = losses::rows(&kernel.ledger);
         losses.extend(lost);
         losses.retain(|row| row.count > 0);
@@ -172,9 +182,9 @@ impl Source for Daemon {
             started: humantime::format_rfc3339_seconds(self.started).to_string(),
             kernel: crate::doctor::release_text(),
             ready: self.missing().is_empty(),
-            requests_inbound: losses::count(&kernel.ledger, Counter::RequestsInbound),
-            requests_outbound: losses::count(&kernel.ledger, Counter::RequestsOutbound),
-            records_produced: losses::count(&kernel.ledger, Counter::Records),
+            requests_inbound: counted.inbound,
+            requests_outbound: counted.outbound,
+            records_produced: produced,
             records_delivered: summary.records,
             losses,
             identities: summary.identities,
@@ -255,6 +265,7 @@ impl Source for Daemon {
             let identities = core.identity_series(most);
             (core.summary(), core.request_series(), core.duration_series(), identities, core.losses())
         };
+        let (counted, produced) = kernel.produced(&summary);
         let mut snapshot = Snapshot {
             outstanding: [
                 summary.delivered.inbound.saturating_sub(summary.finished.inbound),
@@ -263,14 +274,8 @@ impl Source for Daemon {
             identity_count: summary.identities,
             connections: summary.connections,
             routes: durations.len() as u64,
-            kernel_requests: pair(ByDirection {
-                inbound: losses::count(&kernel.ledger, Counter::RequestsInbound),
-                outbound: losses::count(&kernel.ledger, Counter::RequestsOutbound),
-            }),
-            events: Events {
-                produced: losses::count(&kernel.ledger, Counter::Records),
-                delivered: summary.records,
-            },
+            kernel_requests: [counted.inbound, counted.outbound],
+            events: Events { produced, delivered: summary.records },
             losses: losses::rows(&kernel.ledger).into_iter().chain(lost).collect(),
             observed: losses::observed(&kernel.ledger),
             drain_age: self.drain_age().unwrap_or(self.began.elapsed()).as_secs_f64(),

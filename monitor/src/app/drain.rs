@@ -81,13 +81,14 @@ impl Drain {
             let now = Instant::now();
             let counts = if look.due(now) { Some(self.counts()?) } else { None };
             self.drain(counts.as_ref());
-            self.sensor.maintain();
             if counts.is_some() {
                 if statistics.due(now) {
                     self.kernel.programs = self.sensor.program_stats();
                 }
                 self.publish();
             }
+            // after the first look, so that discovery does not delay readiness
+            self.sensor.maintain();
             if clocks.due(now) {
                 self.daemon.core().set_clock(clock::base());
             }

@@ -26,20 +26,12 @@ const SCRAPES: usize = 4;
 /// # Errors
 /// What is wrong with the address, and what to do.
 pub async fn bind(listen: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(listen).await.map_err(|error| {
-        let help = match error.kind() {
-            std::io::ErrorKind::AddrInUse => {
-                "the port is in use: stop the other program or choose another `[metrics] listen`"
-            }
-            std::io::ErrorKind::AddrNotAvailable => {
-                "this host has no such address: correct `[metrics] listen`"
-            }
-            std::io::ErrorKind::PermissionDenied => {
-                "a port below 1024 needs root: choose another `[metrics] listen`"
-            }
-            _ => "correct `[metrics] listen`",
-        };
-        anyhow::anyhow!("metrics cannot listen on {listen}: {error}; {help}")
+    TcpListener::bind(listen).await.map_err(|error| match error.kind() {
+        std::io::ErrorKind::AddrInUse => anyhow::anyhow!(
+            "metrics cannot listen on {listen}, the port is in use: stop the other program or choose another \
+             `[metrics] listen`"
+        ),
+        _ => anyhow::anyhow!("metrics cannot listen on {listen}: {error}; correct `[metrics] listen`"),
     })
 }
 
