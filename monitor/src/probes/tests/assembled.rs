@@ -280,8 +280,6 @@ fn code_like() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
-
     #[test]
     fn any_code_gives_a_plan_inside_the_file(parts in proptest::collection::vec(code_like(), 6)) {
         let names = ["SSL_read", "SSL_read_ex", "SSL_write", "SSL_write_ex", "SSL_write_ex2", "SSL_peek"];
