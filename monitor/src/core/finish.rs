@@ -65,7 +65,7 @@ impl Core {
         let status = response.as_ref().map_or(0, |response| response.status);
         let mut shape = request.shape;
         if shape.id.may_be_named()
-            && let Some(named) = self.named(&shape, status)
+            && let Some(named) = self.renamed(&shape, status)
         {
             shape.superseded.store(true, Ordering::Relaxed);
             shape = Arc::new(named);
@@ -129,7 +129,7 @@ impl Core {
     }
 
     /// The shape under the name that its credential claims, if that is accepted, by this answer at the latest.
-    fn named(&mut self, shape: &Shape, status: u16) -> Option<Shape> {
+    fn renamed(&mut self, shape: &Shape, status: u16) -> Option<Shape> {
         let print = shape.fingerprint;
         if self.names.has_credential(shape.id.kind, print) {
             return None;

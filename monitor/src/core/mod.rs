@@ -106,9 +106,10 @@ pub struct Core {
 impl Core {
     /// An empty core.
     pub fn new(settings: Settings, clock: ClockBase) -> Self {
+        let prints = Prints::new(&settings);
         Self {
-            prints: Prints::new(&settings),
-            names: Names::new(&settings.names),
+            names: Names::new(&settings.names, &prints),
+            prints,
             claims: Claims::default(),
             connections: Connections::new(settings.max_connections),
             budget: Budget::default(),
@@ -135,7 +136,7 @@ impl Core {
     /// Takes new settings for requests to come. Counts are kept; smaller bounds hold for newcomers.
     pub fn reconfigure(&mut self, settings: Settings) {
         self.prints = Prints::new(&settings);
-        self.names = Names::new(&settings.names);
+        self.names = Names::new(&settings.names, &self.prints);
         self.connections.set_limit(settings.max_connections);
         self.identities.set_limit(settings.max_identities);
         self.routes.configure(&settings.routes, settings.max_routes);
@@ -224,21 +225,15 @@ impl Core {
     }
 
     fn request(&mut self, record: &Request, bytes: &[u8]) {
-        let connection = match self.connections.get_mut(record.conn) {
-            Some(connection) => connection,
-            None => {
-                self.losses.unknown_connection += 1;
-                let mut unknown = Connection::unknown(record.ts_ns);
-                unknown.pid = record.tgid;
-                unknown.process = self.processes.living(record.tgid);
-                self.processes.connected(unknown.process, true);
-                self.adopt(record.conn, unknown);
-                match self.connections.get_mut(record.conn) {
-                    Some(connection) => connection,
-                    None => return,
-                }
-            }
-        };
+        if self.connections.get_mut(record.conn).is_none() {
+            self.losses.unknown_connection += 1;
+            let mut unknown = Connection::unknown(record.ts_ns);
+            unknown.pid = record.tgid;
+            unknown.process = self.processes.living(record.tgid);
+            self.processes.connected(unknown.process, true);
+            self.adopt(record.conn, unknown);
+        }
+        let Some(connection) = self.connections.get_mut(record.conn) else { return };
         let direction = match (record.role, connection.role) {
             (role::OUTBOUND, _) | (role::UNKNOWN, role::OUTBOUND) => Direction::Outbound,
             _ => Direction::Inbound,

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use ipnet::IpNet;
 use monitor_common::event::{CREDS, Request, request_flag};
 
-use crate::identity::{Carrier, Claims, Id, Label, Names, Prints};
+use crate::identity::{Carrier, Claims, Id, Kind, Label, Names, Prints};
+use crate::parser::authorization;
 use crate::parser::escape::escape;
 use crate::parser::forwarded;
 use crate::parser::head::{self, Head, Target};
@@ -97,10 +98,10 @@ impl Resolver<'_> {
         let mut authorizations = Vec::new();
         for value in &head.authorization {
             let Some(print) = self.prints.authorization(value) else { continue };
-            let kind = crate::parser::authorization::scheme(value).into();
+            let kind = Kind::from(authorization::scheme(value));
             authorizations.push((print, kind));
-            if crate::identity::Kind::claims(kind) {
-                self.claims.learn(print, value);
+            if kind.claims() {
+                self.claims.learn(print, value, self.prints);
             }
         }
         let mut cookies = Vec::new();
@@ -239,8 +240,9 @@ impl Resolver<'_> {
     ) -> (Peer, Credential) {
         let plain = |id, label| Credential { carrier: Carrier::NONE, fingerprint: 0, id, label };
         if direction == Direction::Outbound {
-            let (id, label) = self.claims.workload(direction, workload);
-            return (connection.remote, plain(id, Some(label)));
+            let id = Id::named(direction, Kind::Workload, self.prints.name(Kind::Workload, workload));
+            let label = Label { text: (&**workload).into(), issuer: Box::default(), subject: Box::default() };
+            return (connection.remote, plain(id, Some(Arc::new(label))));
         }
         let (peer, id) = match (connection.remote.ip(), connection.remote.uid()) {
             (Some(address), _) => match self.client(address, context) {

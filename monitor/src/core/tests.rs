@@ -172,7 +172,7 @@ fn a_request_and_its_response_become_one_of_everything() {
     assert_eq!(identity.totals.status, [0, 0, 1, 0, 0, 0]);
     assert_eq!(identity.totals.request_bytes, head.len() as u64 + 10);
     assert_eq!(identity.totals.response_bytes, 150);
-    assert_eq!(identity.totals.rates.s1, 1.0);
+    assert!((identity.totals.rates.s1 - 1.0).abs() < 1e-9);
     assert_eq!(identity.workloads, ["exe:[nginx]"]);
     assert_eq!(identity.first_seen, "2023-11-14T22:13:21.000000Z");
 

@@ -1,13 +1,15 @@
 //! Rows for the control socket and series for `/metrics`, made when somebody asks.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use monitor_common::event::{request_flag, response_flag, transport};
 
 use super::{ByDirection, ClockBase, Core, Finished};
-use crate::identity::Identity;
+use crate::identity::{Identity, Kind};
 use crate::rates::Tally;
 use crate::route::{BUCKETS_NS, Route};
+use crate::tracker::Peer;
 use crate::view::{ConnectionRow, Direction, IdentityRow, LossRow, ProcessRow, RequestRecord, RouteRow};
 use crate::workload::Process;
 
@@ -108,29 +110,28 @@ impl Core {
     /// The `limit` heaviest identities, heaviest first, `other` included. Identities of one kind and direction that have
     /// the same configured name are one row.
     pub fn identities(&self, limit: usize) -> Vec<IdentityRow> {
-        let rows = self.identities.heaviest(limit);
-        let mut merged: Vec<(String, Identity)> = Vec::new();
-        let mut named: HashMap<(String, &'static str, Direction), usize> = HashMap::new();
-        let mut out = Vec::with_capacity(rows.len());
-        let names = !self.settings.names.is_empty();
-        for row in rows {
-            let text = self.names.show(&row.id, row.label.as_deref());
-            if !names || text == row.id.text(row.label.as_deref()) {
-                out.push(self.identity_row(text, row));
-                continue;
-            }
-            let key = (text.clone(), row.id.kind.label(), row.id.direction);
-            match named.get(&key).and_then(|at| merged.get_mut(*at)) {
-                Some((_, first)) => first.absorb(row),
-                None => {
-                    named.insert(key, merged.len());
-                    merged.push((text, row.clone()));
-                }
-            }
+        let mut named: HashMap<(&str, Kind, Direction), Identity> = HashMap::new();
+        for (row, name) in self.named_rows() {
+            let key = (name, row.id.kind, row.id.direction);
+            named.entry(key).and_modify(|first| first.absorb(row)).or_insert_with(|| row.clone());
         }
-        out.extend(merged.into_iter().map(|(text, row)| self.identity_row(text, &row)));
-        out.sort_by_key(|row| std::cmp::Reverse(row.totals.requests));
-        out
+        let named = named.into_iter().map(|((name, ..), row)| self.identity_row(name.to_owned(), &row));
+        let plain =
+            self.unnamed_rows(limit).map(|row| self.identity_row(row.id.text(row.label.as_deref()), row));
+        let mut rows: Vec<_> = named.chain(plain).collect();
+        rows.sort_by_key(|row| Reverse(row.totals.requests));
+        rows.truncate(limit);
+        rows
+    }
+
+    /// Rows with a configured name.
+    fn named_rows(&self) -> impl Iterator<Item = (&Identity, &str)> {
+        self.names.iter().filter_map(|(id, name)| Some((self.identities.get(&id)?, name)))
+    }
+
+    /// The others among the `limit` heaviest.
+    fn unnamed_rows(&self, limit: usize) -> impl Iterator<Item = &Identity> {
+        self.identities.heaviest(limit).into_iter().filter(|row| self.names.get(&row.id).is_none())
     }
 
     fn identity_row(&self, identity: String, row: &Identity) -> IdentityRow {
@@ -140,10 +141,10 @@ impl Core {
             kind: row.id.kind.label().to_owned(),
             fingerprint: if credential { format!("{:016x}", row.fingerprint) } else { String::new() },
             direction: row.id.direction,
-            carrier: self.prints.name(row.carrier),
+            carrier: self.prints.carrier_name(row.carrier),
             issuer: row.label.as_ref().map_or_else(String::new, |label| label.issuer.to_string()),
             subject: row.label.as_ref().map_or_else(String::new, |label| label.subject.to_string()),
-            peers: row.peers.iter().map(super::super::tracker::Peer::text).collect(),
+            peers: row.peers.iter().map(Peer::text).collect(),
             workloads: row.workloads.iter().map(ToString::to_string).collect(),
             first_seen: if row.first_ns == u64::MAX { String::new() } else { self.time(row.first_ns) },
             last_seen: if row.last_ns == 0 { String::new() } else { self.time(row.last_ns) },
@@ -169,7 +170,7 @@ impl Core {
             totals: tally.totals(self.second()),
         });
         let mut rows: Vec<_> = live.chain(gone).collect();
-        rows.sort_by_key(|row| std::cmp::Reverse(row.totals.requests));
+        rows.sort_by_key(|row| Reverse(row.totals.requests));
         rows
     }
 
@@ -201,7 +202,7 @@ impl Core {
                 totals: route.tally.totals(self.second()),
             })
             .collect();
-        rows.sort_by_key(|row| std::cmp::Reverse(row.totals.requests));
+        rows.sort_by_key(|row| Reverse(row.totals.requests));
         rows
     }
 
@@ -363,32 +364,32 @@ impl Core {
         series.into_values().collect()
     }
 
-    /// Series of `weir_identity_requests_total`: the `limit` heaviest by themselves, the rest as `other`.
+    /// Series of `weir_identity_requests_total`: the named ones and the `limit` heaviest by themselves, the rest as
+    /// `other`. Their sum is [`Summary::finished`] plus [`Summary::lost`].
     pub fn identity_series(&self, limit: usize) -> Vec<IdentitySeries> {
-        let mut series: HashMap<(Direction, &'static str, String), u64> = HashMap::new();
-        let mut rest = ByDirection::default();
-        for row in self.identities.iter() {
-            *rest.get_mut(row.id.direction) += row.tally.requests();
-        }
-        for row in self.identities.heaviest(limit) {
+        let mut rest = ByDirection {
+            inbound: self.finished.inbound + self.lost.inbound,
+            outbound: self.finished.outbound + self.lost.outbound,
+        };
+        let mut series: HashMap<(Direction, Kind, String), u64> = HashMap::new();
+        let named = self.named_rows().map(|(row, name)| (row, name.to_owned()));
+        let plain = self.unnamed_rows(limit).map(|row| (row, row.id.text(row.label.as_deref())));
+        for (row, identity) in named.chain(plain) {
             *rest.get_mut(row.id.direction) -= row.tally.requests();
-            let key = (row.id.direction, row.id.kind.label(), self.names.show(&row.id, row.label.as_deref()));
-            *series.entry(key).or_default() += row.tally.requests();
+            *series.entry((row.id.direction, row.id.kind, identity)).or_default() += row.tally.requests();
         }
         for (direction, requests) in
             [(Direction::Inbound, rest.inbound), (Direction::Outbound, rest.outbound)]
         {
             if requests > 0 {
-                *series.entry((direction, "other", "other".to_owned())).or_default() += requests;
+                *series.entry((direction, Kind::Other, "other".to_owned())).or_default() += requests;
             }
         }
         let series = series.into_iter();
         series
-            .map(|((direction, kind, identity), requests)| IdentitySeries {
-                direction,
-                identity,
-                kind,
-                requests,
+            .map(|((direction, kind, identity), requests)| {
+                let kind = kind.label();
+                IdentitySeries { direction, identity, kind, requests }
             })
             .collect()
     }

@@ -5,12 +5,13 @@
 //! unknown --head read--> claimed --2xx/3xx--> accepted (for good, while it is remembered)
 //! ```
 
-use std::hash::{BuildHasher, RandomState};
+use std::fmt::Write;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use lru::LruCache;
 
-use super::{Id, Kind, Label};
+use super::{Id, Kind, Label, Prints, is_fingerprint};
 use crate::parser::authorization;
 use crate::parser::escape::escape;
 use crate::view::Direction;
@@ -42,47 +43,31 @@ impl Claim {
 
 /// Claims by fingerprint, bounded.
 pub struct Claims {
-    known: LruCache<u64, Option<Claim>, foldhash::fast::RandomState>,
-    /// SipHash with a key of this process: claimed names are chosen by callers.
-    hasher: RandomState,
+    known: LruCache<u64, Option<Claim>, RandomState>,
 }
 
 impl Default for Claims {
     fn default() -> Self {
-        Self {
-            known: LruCache::unbounded_with_hasher(foldhash::fast::RandomState::default()),
-            hasher: RandomState::new(),
-        }
+        Self { known: LruCache::unbounded_with_hasher(RandomState::default()) }
     }
 }
 
 impl Claims {
     /// Reads what `value` (of `Authorization`) claims, unless that is known. Of the value nothing but the user or
     /// subject and issuer is kept.
-    pub fn learn(&mut self, fingerprint: u64, value: &[u8]) {
+    pub fn learn(&mut self, fingerprint: u64, value: &[u8], prints: &Prints) {
         if self.known.get(&fingerprint).is_some() {
             return;
         }
         let claim = authorization::claims(value).map(|claims| {
             let kind = Kind::from(authorization::scheme(value));
-            let label = label(&claims, kind, &self.hasher);
-            Claim {
-                kind,
-                hash: self.hasher.hash_one((kind, &claims.subject, &claims.issuer)),
-                label,
-                accepted: false,
-            }
+            let label = label(&claims, kind, prints);
+            Claim { kind, hash: prints.name(kind, &label.text), label: Arc::new(label), accepted: false }
         });
         if self.known.len() >= REMEMBERED {
             self.known.pop_lru();
         }
         self.known.put(fingerprint, claim);
-    }
-
-    /// The identity and name of a local workload.
-    pub fn workload(&self, direction: Direction, workload: &Arc<str>) -> (Id, Arc<Label>) {
-        let label = Label { text: (&**workload).into(), issuer: Box::default(), subject: Box::default() };
-        (Id::named(direction, Kind::Workload, self.hasher.hash_one(workload)), Arc::new(label))
     }
 
     /// The accepted name of a credential.
@@ -98,38 +83,44 @@ impl Claims {
     }
 }
 
-fn label(claims: &authorization::Claims, kind: Kind, hasher: &RandomState) -> Arc<Label> {
+fn label(claims: &authorization::Claims, kind: Kind, prints: &Prints) -> Label {
     let subject = escape(&claims.subject, PART_CHARS);
     let issuer = escape(&claims.issuer, PART_CHARS);
     let mut text = subject.clone();
     if kind == Kind::Jwt && !issuer.is_empty() {
-        text.push('@');
         // the last `@` separates, so an issuer must not bring its own
-        text.push_str(&issuer.replace('@', "\\x40"));
+        let _ = write!(text, "@{}", issuer.replace('@', "\\x40"));
     }
     if text.chars().count() > NAME_CHARS || text.contains('…') {
         // what is cut could be somebody else's: a keyed digest of the whole keeps names apart
-        let digest = hasher.hash_one((&claims.subject, &claims.issuer));
+        let mut whole = escape(&claims.subject, usize::MAX);
+        let _ = write!(whole, "\n{}", escape(&claims.issuer, usize::MAX));
+        let digest = prints.name(kind, &whole);
         text = text.chars().take(NAME_CHARS - 18).collect();
-        text.push_str(&format!("~{digest:016x}"));
+        let _ = write!(text, "~{digest:016x}");
+    } else if is_fingerprint(&text) {
+        // a name must not be taken for a fingerprint
+        let first = text.remove(0);
+        text.insert_str(0, &format!("\\x{:02x}", first as u32));
     }
-    Arc::new(Label { text: text.into(), issuer: issuer.into(), subject: subject.into() })
+    Label { text: text.into(), issuer: issuer.into(), subject: subject.into() }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::Settings;
 
     fn name(subject: &str, issuer: &str) -> String {
         let claims = authorization::Claims { subject: subject.into(), issuer: issuer.into() };
-        label(&claims, Kind::Jwt, &RandomState::new()).text.to_string()
+        label(&claims, Kind::Jwt, &Prints::new(&Settings::default())).text.to_string()
     }
 
     #[test]
     fn a_claim_names_nobody_until_it_is_accepted() {
-        let mut claims = Claims::default();
-        claims.learn(1, b"Basic YWxpY2U6c2VjcmV0");
-        claims.learn(2, b"Bearer opaque");
+        let (mut claims, prints) = (Claims::default(), Prints::new(&Settings::default()));
+        claims.learn(1, b"Basic YWxpY2U6c2VjcmV0", &prints);
+        claims.learn(2, b"Bearer opaque", &prints);
         assert!(claims.accepted(1).is_none());
         assert_eq!(&*claims.accept(1).unwrap().label.text, "alice");
         assert!(claims.accepted(1).is_some());
@@ -143,6 +134,7 @@ mod tests {
         let (long, longer) = ("x".repeat(200), "x".repeat(201));
         assert_ne!(name(&long, ""), name(&longer, ""));
         assert!(name(&long, &long).chars().count() <= NAME_CHARS);
+        assert_eq!(name("0123456789abcdef", ""), "\\x30123456789abcdef");
         assert_eq!(name("a\x1b[0m", ""), "a\\x1b[0m");
     }
 }

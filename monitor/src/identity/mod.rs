@@ -165,6 +165,33 @@ impl Id {
         Self { direction, kind: Kind::Other, form: Form::Unknown, value: 0 }
     }
 
+    /// The identity that an identity string means, as inbound; `None` when it is no identity string.
+    pub fn parse(text: &str, prints: &Prints) -> Option<Self> {
+        let way = Direction::Inbound;
+        let (kind, rest) = text.split_once(':')?;
+        let kind = Kind::ALL.into_iter().find(|known| known.label() == kind)?;
+        match kind {
+            Kind::Other => None,
+            Kind::Workload => Some(Self::named(way, kind, prints.name(kind, rest))),
+            Kind::Client if rest == "unknown" => Some(Self::unknown(way)),
+            Kind::Client => match rest.strip_prefix("uid=") {
+                Some(uid) => Some(Self::local_user(way, uid.parse().ok()?)),
+                None => Some(Self::client(way, rest.parse().ok()?)),
+            },
+            _ if is_fingerprint(rest) => {
+                Some(Self::credential(way, kind, u64::from_str_radix(rest, 16).ok()?))
+            }
+            _ if kind.claims() => Some(Self::named(way, kind, prints.name(kind, rest))),
+            _ => None,
+        }
+    }
+
+    /// The same identity in another direction.
+    #[must_use]
+    pub fn towards(self, direction: Direction) -> Self {
+        Self { direction, ..self }
+    }
+
     /// The credential's fingerprint.
     pub fn fingerprint(&self) -> Option<u64> {
         (self.form == Form::Fingerprint).then_some(self.value as u64)
@@ -190,6 +217,11 @@ impl Id {
             Form::Unknown => format!("{kind}:unknown"),
         }
     }
+}
+
+/// Whether `text` could be a fingerprint.
+fn is_fingerprint(text: &str) -> bool {
+    text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 #[cfg(test)]

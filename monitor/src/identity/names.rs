@@ -1,79 +1,82 @@
-//! Configured names: from an identity string, or `kind:fingerprint`, to what people call it.
+//! Configured names: from an identity string to what people call it.
 
 use std::collections::HashMap;
 
-use super::{Id, Kind, Label};
+use super::{Id, Kind, Label, Prints};
+use crate::view::Direction;
 
-/// Configured names, prepared for look-up by value.
+/// Configured names by identity. A name holds for both directions.
 #[derive(Clone, Debug, Default)]
 pub struct Names {
-    by_fingerprint: HashMap<(Kind, u64), Box<str>>,
-    by_text: HashMap<Box<str>, Box<str>>,
+    /// The identity's direction is always inbound here.
+    names: HashMap<Id, Box<str>>,
 }
 
 impl Names {
-    /// Prepares `names` (identity string to name).
-    pub fn new(names: &HashMap<String, String>) -> Self {
-        let mut found = Self::default();
-        for (identity, name) in names {
-            match credential(identity) {
-                Some(key) => found.by_fingerprint.insert(key, name.as_str().into()),
-                None => found.by_text.insert(identity.as_str().into(), name.as_str().into()),
-            };
-        }
-        found
+    /// Prepares `names` (identity string to name). What is no identity string names nobody.
+    pub fn new(names: &HashMap<String, String>, prints: &Prints) -> Self {
+        let parsed =
+            names.iter().filter_map(|(text, name)| Some((Id::parse(text, prints)?, name.as_str().into())));
+        Self { names: parsed.collect() }
     }
 
     /// Whether this very credential has a name, which then comes before any name that it claims.
     pub fn has_credential(&self, kind: Kind, fingerprint: u64) -> bool {
-        !self.by_fingerprint.is_empty() && self.by_fingerprint.contains_key(&(kind, fingerprint))
+        self.get(&Id::credential(Direction::Inbound, kind, fingerprint)).is_some()
+    }
+
+    /// The configured name of an identity.
+    pub fn get(&self, id: &Id) -> Option<&str> {
+        if self.names.is_empty() {
+            return None;
+        }
+        self.names.get(&id.towards(Direction::Inbound)).map(|name| &**name)
     }
 
     /// The identity string: the configured name, else [`Id::text`].
     pub fn show(&self, id: &Id, label: Option<&Label>) -> String {
-        if let Some(name) = id.fingerprint().and_then(|found| self.by_fingerprint.get(&(id.kind, found))) {
-            return name.to_string();
-        }
-        let text = id.text(label);
-        match self.by_text.get(text.as_str()) {
-            Some(name) => name.to_string(),
-            None => text,
-        }
+        self.get(id).map_or_else(|| id.text(label), ToOwned::to_owned)
     }
-}
 
-/// `kind:` and 16 hexadecimal digits.
-fn credential(identity: &str) -> Option<(Kind, u64)> {
-    let (kind, digits) = identity.split_once(':')?;
-    let kind = Kind::ALL.into_iter().find(|found| found.label() == kind)?;
-    let hexadecimal = digits.len() == 16 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if !hexadecimal || matches!(kind, Kind::Client | Kind::Workload | Kind::Other) {
-        return None;
+    /// Every named identity in both directions.
+    pub fn iter(&self) -> impl Iterator<Item = (Id, &str)> {
+        let both = [Direction::Inbound, Direction::Outbound];
+        both.into_iter().flat_map(|way| self.names.iter().map(move |(id, name)| (id.towards(way), &**name)))
     }
-    Some((kind, u64::from_str_radix(digits, 16).ok()?))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::view::Direction;
+    use crate::core::Settings;
 
     #[test]
-    fn names_are_found_by_fingerprint_and_by_text() {
-        let names: HashMap<_, _> =
-            [("bearer:00000000000000AB", "acme"), ("client:10.0.0.1", "probe"), ("jwt:a@b", "alice")]
-                .map(|(identity, name)| (identity.to_owned(), name.to_owned()))
-                .into();
-        let names = Names::new(&names);
-        let inbound = Direction::Inbound;
-        assert_eq!(names.show(&Id::credential(inbound, Kind::Bearer, 0xab), None), "acme");
-        assert_eq!(
-            names.show(&Id::credential(inbound, Kind::ApiKey, 0xab), None),
-            "api_key:00000000000000ab"
-        );
-        assert_eq!(names.show(&Id::client(inbound, "10.0.0.1".parse().unwrap()), None), "probe");
-        let label = Label { text: "a@b".into(), issuer: "b".into(), subject: "a".into() };
-        assert_eq!(names.show(&Id::named(inbound, Kind::Jwt, 1), Some(&label)), "alice");
+    fn names_are_found_by_every_form_of_identity() {
+        let prints = Prints::new(&Settings::default());
+        let names: HashMap<_, _> = [
+            ("bearer:00000000000000AB", "acme"),
+            ("client:10.0.0.1", "probe"),
+            ("client:uid=33", "web"),
+            ("jwt:a@b", "alice"),
+            ("workload:unit:a.service", "billing"),
+            ("nonsense", "nobody"),
+        ]
+        .map(|(identity, name)| (identity.to_owned(), name.to_owned()))
+        .into();
+        let names = Names::new(&names, &prints);
+        let way = Direction::Outbound;
+        let named = |kind, text| Id::named(way, kind, prints.name(kind, text));
+        for (id, want) in [
+            (Id::credential(way, Kind::Bearer, 0xab), "acme"),
+            (Id::credential(way, Kind::ApiKey, 0xab), "api_key:00000000000000ab"),
+            (Id::client(way, "10.0.0.1".parse().unwrap()), "probe"),
+            (Id::local_user(way, 33), "web"),
+            (named(Kind::Jwt, "a@b"), "alice"),
+            (named(Kind::Workload, "unit:a.service"), "billing"),
+        ] {
+            assert_eq!(names.show(&id, None), want);
+        }
         assert!(names.has_credential(Kind::Bearer, 0xab));
+        assert_eq!(names.iter().count(), 10);
     }
 }

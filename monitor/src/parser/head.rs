@@ -58,7 +58,7 @@ pub fn head(bytes: &[u8]) -> Head<'_> {
             6 if name.eq_ignore_ascii_case(b"cookie") => keep_first(&mut head.cookies, value),
             9 if name.eq_ignore_ascii_case(b"forwarded") => keep_last(&mut head.forwarded, value),
             10 if name.eq_ignore_ascii_case(b"user-agent") => {
-                head.user_agent = head.user_agent.or(Some(value))
+                head.user_agent = head.user_agent.or(Some(value));
             }
             13 if name.eq_ignore_ascii_case(b"authorization") => keep_first(&mut head.authorization, value),
             15 if name.eq_ignore_ascii_case(b"x-forwarded-for") => keep_last(&mut head.forwarded_for, value),

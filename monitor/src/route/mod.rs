@@ -111,7 +111,7 @@ type Key = (Direction, Method, Arc<str>, Arc<str>);
 /// The bounded table of routes.
 pub struct Routes {
     patterns: matchit::Router<Arc<str>>,
-    routes: Vec<Route>,
+    table: Vec<Route>,
     index: HashMap<Key, u32, RandomState>,
     cache: LruCache<u64, RouteRef, RandomState>,
     hasher: RandomState,
@@ -138,7 +138,7 @@ impl Routes {
     pub fn new(patterns: &[String], limit: usize) -> Self {
         let mut routes = Self {
             patterns: matchit::Router::new(),
-            routes: Vec::new(),
+            table: Vec::new(),
             index: HashMap::default(),
             cache: LruCache::unbounded_with_hasher(RandomState::default()),
             hasher: RandomState::default(),
@@ -196,7 +196,7 @@ impl Routes {
         if let Some(at) = self.index.get(&key) {
             return self.reference(*at);
         }
-        if self.routes.len() - self.spare < self.limit {
+        if self.table.len() - self.spare < self.limit {
             return self.insert(key, configured);
         }
         match self.worthless() {
@@ -221,13 +221,13 @@ impl Routes {
             let [_, upgraded, ok, moved, _, failed] = route.tally.status();
             !route.configured && upgraded + ok + moved + failed == 0
         };
-        let routes = self.routes.iter().enumerate().filter(|(_, route)| led_nowhere(route));
+        let routes = self.table.iter().enumerate().filter(|(_, route)| led_nowhere(route));
         routes.min_by_key(|(_, route)| route.tally.requests()).map(|(at, _)| at as u32)
     }
 
     fn insert(&mut self, key: Key, configured: bool) -> RouteRef {
-        let at = self.routes.len() as u32;
-        self.routes.push(Route {
+        let at = self.table.len() as u32;
+        self.table.push(Route {
             direction: key.0,
             method: key.1,
             host: Arc::clone(&key.2),
@@ -248,8 +248,8 @@ impl Routes {
     fn replace(&mut self, at: u32, key: Key, configured: bool) -> RouteRef {
         let fresh = self.insert(key.clone(), configured);
         // the new route is last; swapping keeps the table dense
-        let Some(mut new) = self.routes.pop() else { return fresh };
-        let Some(old) = self.routes.get_mut(at as usize) else { return fresh };
+        let Some(mut new) = self.table.pop() else { return fresh };
+        let Some(old) = self.table.get_mut(at as usize) else { return fresh };
         new.generation = old.generation + 1;
         std::mem::swap(old, &mut new);
         self.index.insert(key, at);
@@ -263,16 +263,16 @@ impl Routes {
     }
 
     fn reference(&self, at: u32) -> RouteRef {
-        RouteRef { at, generation: self.routes.get(at as usize).map_or(0, |route| route.generation) }
+        RouteRef { at, generation: self.table.get(at as usize).map_or(0, |route| route.generation) }
     }
 
     /// The route, `None` when it was folded.
     pub fn get(&self, route: RouteRef) -> Option<&Route> {
-        self.routes.get(route.at as usize).filter(|found| found.generation == route.generation)
+        self.table.get(route.at as usize).filter(|found| found.generation == route.generation)
     }
 
     fn get_mut(&mut self, route: RouteRef) -> Option<&mut Route> {
-        self.routes.get_mut(route.at as usize).filter(|found| found.generation == route.generation)
+        self.table.get_mut(route.at as usize).filter(|found| found.generation == route.generation)
     }
 
     /// Counts a finished request. A route that was folded meanwhile is counted as `_other`.
@@ -293,7 +293,7 @@ impl Routes {
 
     /// All routes, in order of their appearance.
     pub fn iter(&self) -> impl Iterator<Item = &Route> {
-        self.routes.iter()
+        self.table.iter()
     }
 
     /// Routes that were folded into `_other` to make room.
@@ -303,7 +303,7 @@ impl Routes {
 
     /// Frees what is older than any rate looks back.
     pub fn expire(&mut self, second: u32) {
-        for route in &mut self.routes {
+        for route in &mut self.table {
             route.tally.expire(second);
         }
     }

@@ -52,7 +52,7 @@ fn placeholder(segment: &[u8]) -> Option<&'static str> {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.~!$&'()*+,=:".contains(byte);
     let found = if segment.is_empty() {
         return None;
-    } else if !all(|byte| byte.is_ascii_graphic()) || segment.contains(&b'%') {
+    } else if !all(u8::is_ascii_graphic) || segment.contains(&b'%') {
         "{param}"
     } else if is_date(segment) {
         "{date}"

@@ -95,7 +95,9 @@ mod tests {
             assert!(parts.bytes.len() <= HEAD_BYTES);
         }
         assert!(budget.held <= TOTAL_BYTES && budget.refused() > 0);
-        all.iter_mut().for_each(|parts| parts.clear(&mut budget));
+        for parts in &mut all {
+            parts.clear(&mut budget);
+        }
         assert_eq!(budget.held, 0);
     }
 }

@@ -57,6 +57,7 @@ impl Peer {
     }
 
     /// The same peer without its port.
+    #[must_use]
     pub fn without_port(self) -> Self {
         Self { port: 0, ..self }
     }

@@ -98,7 +98,7 @@ impl ProcSource for Procfs {
             }
         }
         let exe = process.exe().ok().map(|path| path.to_string_lossy().into_owned());
-        Some(Facts { exe, cgroup: process.cgroups().ok().and_then(best_path) })
+        Some(Facts { exe, cgroup: process.cgroups().ok().as_ref().and_then(best_path) })
     }
 
     fn cgroup(&mut self, id: u64) -> Option<Arc<str>> {
@@ -134,7 +134,7 @@ fn pause_over(last: &mut Option<Instant>) -> bool {
 }
 
 /// The most telling path of a process: the unified hierarchy, systemd's own, then any that is not the root.
-fn best_path(groups: procfs::ProcessCGroups) -> Option<String> {
+fn best_path(groups: &procfs::ProcessCGroups) -> Option<String> {
     let useful = |group: &&procfs::ProcessCGroup| group.pathname != "/" && !group.pathname.is_empty();
     let unified = groups.0.iter().filter(useful).find(|group| group.hierarchy == 0);
     let systemd = || {

@@ -1,8 +1,15 @@
 //! What the steady state costs: two records per request, header blocks that repeat.
 
-use std::time::Instant;
-
 use super::*;
+
+/// Time that this thread has spent on a CPU: other tests run beside it.
+fn on_cpu_ns() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the call only writes the `timespec` behind the pointer, which is valid and exclusive here.
+    let failed = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    assert_eq!(failed, 0);
+    time.tv_sec as u64 * SECOND + time.tv_nsec as u64
+}
 
 #[test]
 fn steady_state_cost_is_printed() {
@@ -30,11 +37,15 @@ fn steady_state_cost_is_printed() {
             records.push(response.as_bytes().to_vec());
         }
     }
-    let start = Instant::now();
-    for record in &records {
-        feed(&mut core, record);
-    }
     let requests = u64::from(ROUNDS) * CONNECTIONS;
-    println!("steady state: {} ns per request (two records)", start.elapsed().as_nanos() as u64 / requests);
+    let mut best = u64::MAX;
+    for chunk in records.chunks(records.len() / 8) {
+        let start = on_cpu_ns();
+        for record in chunk {
+            feed(&mut core, record);
+        }
+        best = best.min((on_cpu_ns() - start) * 2 / chunk.len() as u64);
+    }
+    println!("steady state: {best} ns per request (two records, best of 8)");
     assert_eq!(core.summary().finished.inbound, requests + CONNECTIONS);
 }
