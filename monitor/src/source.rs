@@ -40,8 +40,8 @@ pub trait Source: Send + Sync + 'static {
     fn status(&self) -> Status;
     /// What is missing before the daemon is ready; empty when it is.
     fn missing(&self) -> Vec<String>;
-    /// All identities.
-    fn identities(&self) -> Vec<IdentityRow>;
+    /// At least the `most` identities with the most requests.
+    fn identities(&self, most: usize) -> Vec<IdentityRow>;
     /// All processes.
     fn processes(&self) -> Vec<ProcessRow>;
     /// All routes.

@@ -124,7 +124,7 @@ impl Source for Fake {
     fn missing(&self) -> Vec<String> {
         self.missing.clone()
     }
-    fn identities(&self) -> Vec<IdentityRow> {
+    fn identities(&self, _: usize) -> Vec<IdentityRow> {
         self.identities.clone()
     }
     fn processes(&self) -> Vec<ProcessRow> {

@@ -214,8 +214,11 @@ impl Source for Daemon {
         missing
     }
 
-    fn identities(&self) -> Vec<IdentityRow> {
-        self.core().identities(usize::MAX)
+    fn identities(&self, most: usize) -> Vec<IdentityRow> {
+        let core = self.core();
+        // identities with one name are one row: the small ones belong to it, too
+        let named = !core.settings().names.is_empty();
+        core.identities(if named { usize::MAX } else { most })
     }
 
     fn processes(&self) -> Vec<ProcessRow> {

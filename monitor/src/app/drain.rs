@@ -57,14 +57,7 @@ pub struct Drain {
 impl Drain {
     /// A drain of `sensor` every `interval`.
     pub fn new(sensor: Box<dyn Sensor>, daemon: Arc<Daemon>, interval: Duration) -> Self {
-        Self {
-            sensor,
-            daemon,
-            interval,
-            facts: Procfs::new(),
-            kernel: Kernel::default(),
-            reconciled: 0,
-        }
+        Self { sensor, daemon, interval, facts: Procfs::new(), kernel: Kernel::default(), reconciled: 0 }
     }
 
     /// Drains until `shutdown`, then once more, and lets the sensor go.

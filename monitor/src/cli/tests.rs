@@ -72,3 +72,18 @@ fn an_unknown_column_is_wrong_usage() {
     let error = parse("weir tail --status nonsense --socket /nonexistent").unwrap().run().unwrap_err();
     assert!(error.is::<Usage>(), "{error}");
 }
+
+#[test]
+fn the_readme_lists_every_command() {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
+    let command = Cli::command();
+    let rows = command.get_subcommands().map(|command| {
+        format!(
+            "| `weir {}` | {} |\n",
+            command.get_name(),
+            command.get_about().map(ToString::to_string).unwrap_or_default()
+        )
+    });
+    let table: String = rows.collect();
+    assert!(readme.contains(&table), "the table of commands in README.md should be\n\n{table}");
+}

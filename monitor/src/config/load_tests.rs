@@ -149,3 +149,25 @@ fn flags_and_environment_come_last() {
     assert_eq!(config.control.socket.to_str(), Some("/tmp/x"));
     assert_eq!(config.log.level.0, "debug");
 }
+
+#[test]
+fn the_packaged_file_shows_every_key_with_its_default() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/weir.toml");
+    let packaged = fs::read_to_string(path).unwrap();
+    assert_eq!(check(&packaged).unwrap(), Config::default());
+    let setting = |line: &str| {
+        line.starts_with("[[") || line.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '))
+    };
+    let shown: Vec<_> = packaged
+        .lines()
+        .map(|line| line.strip_prefix('#').filter(|line| setting(line)).unwrap_or(line))
+        .collect();
+    let mut config = check(&shown.join("\n")).unwrap();
+    assert_eq!(config.identity.name.len(), 1);
+    config.identity.name.clear();
+    assert_eq!(config, Config::default());
+    for key in known().iter().filter(|key| key.contains('.')) {
+        let leaf = key.rsplit('.').next().unwrap();
+        assert!(shown.iter().any(|line| line.starts_with(&format!("{leaf} = "))), "{key} is not shown");
+    }
+}

@@ -77,7 +77,7 @@ pub struct Observe {
     pub drain_interval: Interval,
     /// Whether TLS libraries are probed.
     pub tls: bool,
-    /// Executables (absolute paths) that are never probed and whose requests are not recorded.
+    /// Executables and libraries (absolute paths) whose TLS is never probed. Their plaintext is observed.
     pub exclude_exe: Vec<PathBuf>,
 }
 

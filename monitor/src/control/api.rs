@@ -62,11 +62,13 @@ async fn route(
     let query = request.uri().query().unwrap_or_default().to_owned();
     match (request.method(), request.uri().path()) {
         (&Method::GET, "/v1/status") => blocking(move || json(&source.status())).await,
-        (&Method::GET, "/v1/identities") => blocking(move || rows(source.identities(), &query)).await,
-        (&Method::GET, "/v1/processes") => blocking(move || rows(source.processes(), &query)).await,
-        (&Method::GET, "/v1/routes") => blocking(move || rows(source.routes(), &query)).await,
-        (&Method::GET, "/v1/connections") => blocking(move || rows(source.connections(), &query)).await,
-        (&Method::GET, "/v1/names") => blocking(move || rows(source.names(), &query)).await,
+        (&Method::GET, "/v1/identities") => {
+            blocking(move || rows(&query, |most| source.identities(most))).await
+        }
+        (&Method::GET, "/v1/processes") => blocking(move || rows(&query, |_| source.processes())).await,
+        (&Method::GET, "/v1/routes") => blocking(move || rows(&query, |_| source.routes())).await,
+        (&Method::GET, "/v1/connections") => blocking(move || rows(&query, |_| source.connections())).await,
+        (&Method::GET, "/v1/names") => blocking(move || rows(&query, |_| source.names())).await,
         (&Method::GET, "/v1/tail") => {
             let filter = Filter::from_query(&query).map_err(|why| Refused(StatusCode::BAD_REQUEST, why))?;
             Ok(tail::start(source, filter, peer, shutdown))
@@ -141,19 +143,25 @@ fn json(value: &impl Serialize) -> Answer {
     Ok(http::answer(StatusCode::OK, "application/json", body))
 }
 
-/// Rows, with `sort`, `filter` and `limit` from the query applied.
-fn rows<R: Row>(mut rows: Vec<R>, query: &str) -> Answer {
+/// Rows, with `sort`, `filter` and `limit` from the query applied. `make` is told how many of the first rows in the usual
+/// order are enough.
+fn rows<R: Row>(query: &str, make: impl FnOnce(usize) -> Vec<R>) -> Answer {
     let bad = |why: String| Refused(StatusCode::BAD_REQUEST, why);
-    let (mut sort, mut limit) = (None, usize::MAX);
+    let (mut sort, mut filter, mut limit) = (None, None, usize::MAX);
     for (key, value) in form_urlencoded::parse(query.as_bytes()) {
         match &*key {
             "sort" => sort = Some(value.into_owned()),
-            "filter" => output::filter(&mut rows, &value),
+            "filter" => filter = Some(value.into_owned()),
             "limit" => {
                 limit = value.parse().map_err(|_| bad(format!("{value:?} is not a number of rows")))?;
             }
             _ => return Err(bad(format!("unknown parameter {key:?}"))),
         }
+    }
+    let usual = filter.is_none() && sort.as_deref().is_none_or(|sort| sort == R::SORT);
+    let mut rows = make(if usual { limit } else { usize::MAX });
+    if let Some(filter) = filter {
+        output::filter(&mut rows, &filter);
     }
     output::sort(&mut rows, sort.as_deref()).map_err(bad)?;
     rows.truncate(limit);

@@ -138,3 +138,15 @@ async fn the_endpoint_answers() {
     stop.send_replace(true);
     server.await.unwrap();
 }
+
+#[test]
+fn the_readme_lists_every_metric() {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
+    let rows = METRICS.iter().map(|(name, kind, labels, help)| {
+        let labels: Vec<_> =
+            labels.split(',').filter(|l| !l.is_empty()).map(|label| format!("`{label}`")).collect();
+        format!("| `{name}` | {kind} | {} | {help} |\n", labels.join(" "))
+    });
+    let table: String = rows.collect();
+    assert!(readme.contains(&table), "the table of metrics in README.md should be\n\n{table}");
+}

@@ -80,7 +80,10 @@ impl Feed for Local {
     }
     fn page(&mut self, wanted: &Wanted) -> anyhow::Result<Page> {
         match wanted.view {
-            View::Identities => page(self.0.identities(), wanted),
+            View::Identities => {
+                let heaviest = wanted.sort.is_none() && wanted.filter.is_empty();
+                page(self.0.identities(if heaviest { wanted.limit } else { usize::MAX }), wanted)
+            }
             View::Processes => page(self.0.processes(), wanted),
             View::Routes => page(self.0.routes(), wanted),
             View::Connections => page(self.0.connections(), wanted),
