@@ -82,6 +82,20 @@ pub struct Config {
     pub tcp_write_seq: u32,
     /// `tcp_sock.snd_una` (u32).
     pub tcp_snd_una: u32,
+    /// `task_struct.mm` (pointer).
+    pub task_mm: u32,
+    /// `mm_struct.exe_file` (pointer).
+    pub mm_exe_file: u32,
+    /// `file.f_inode` (pointer).
+    pub file_inode: u32,
+    /// `inode.i_ino` (u64).
+    pub inode_number: u32,
+    /// `inode.i_sb` (pointer).
+    pub inode_sb: u32,
+    /// `super_block.s_dev` (u32: major << 20 | minor).
+    pub sb_dev: u32,
+    /// Number of excluded executables.
+    pub excluded: u32,
     /// The daemon's own process: its sockets are never observed.
     pub own_tgid: u32,
     /// The daemon's metrics port: scrapes of it are not observed at either end. 0 when there is none.
@@ -123,6 +137,18 @@ pub struct IdentityKey {
 pub struct IdentityCount {
     /// Requests whose head was complete.
     pub requests: u64,
+}
+
+/// Key of an executable.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FileKey {
+    /// Inode number.
+    pub inode: u64,
+    /// Device as the kernel keeps it: major << 20 | minor.
+    pub device: u32,
+    /// Zero.
+    pub pad: u32,
 }
 
 /// Key of the state of a TLS connection.

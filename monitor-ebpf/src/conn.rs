@@ -6,9 +6,10 @@ use aya_ebpf::helpers::generated::{
     bpf_get_socket_cookie,
 };
 use monitor_common::event::{self, cred, role, transport};
+use monitor_common::kernel::FileKey;
 use monitor_common::ledger::Counter;
 
-use crate::maps::{Conn, Peer, Scratch, config, told};
+use crate::maps::{Conn, EXCLUDED, Peer, Scratch, config, told};
 use crate::{raw, ring};
 
 const AF_UNIX: u16 = 1;
@@ -18,11 +19,35 @@ const SOCK_STREAM: u16 = 1;
 /// First half of the second word of `::ffff:0:0/96`.
 const V4_MAPPED: u64 = 0xffff_0000;
 
+/// Thread of the current call: process in the upper half.
+#[inline(always)]
+pub fn thread() -> u64 {
+    // SAFETY: takes no arguments.
+    unsafe { bpf_get_current_pid_tgid() }
+}
+
 /// Process of the current call.
 #[inline(always)]
 pub fn tgid() -> u32 {
-    // SAFETY: takes no arguments.
-    unsafe { (bpf_get_current_pid_tgid() >> 32) as u32 }
+    (thread() >> 32) as u32
+}
+
+/// Whether the executable of the current process is excluded by configuration. Free while none is.
+#[inline(always)]
+pub fn is_excluded() -> bool {
+    if config!(excluded) == 0 {
+        return false;
+    }
+    let field = |address: u64, offset: u32| raw::kernel::<u64>(address + offset as u64).unwrap_or(0);
+    let mm = field(raw::task(), config!(task_mm));
+    let inode = field(field(mm, config!(mm_exe_file)), config!(file_inode));
+    let device = field(inode, config!(inode_sb));
+    let key = FileKey {
+        inode: field(inode, config!(inode_number)),
+        device: raw::kernel::<u32>(device + config!(sb_dev) as u64).unwrap_or(0),
+        pad: 0,
+    };
+    EXCLUDED.get_ptr(key).is_some()
 }
 
 /// Whether a socket is of a kind that can carry HTTP: a stream over IP or a Unix stream.

@@ -5,7 +5,7 @@ use aya_ebpf::btf_maps::SkStorage;
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
 use monitor_common::http1::{self, Cur, Names};
-use monitor_common::kernel::{Config, IdentityCount, IdentityKey, TlsKey};
+use monitor_common::kernel::{Config, FileKey, IdentityCount, IdentityKey, TlsKey};
 use monitor_common::ledger::Counter;
 
 /// Set by the daemon before load; read-only afterwards, so the verifier knows every value.
@@ -202,6 +202,9 @@ pub static NAMES: Array<Names> = Array::with_max_entries(2, 0);
 #[map]
 pub static IDENTITIES: HashMap<IdentityKey, IdentityCount> =
     HashMap::with_max_entries(131_072, BPF_F_NO_PREALLOC);
+/// Executables whose connections are not observed.
+#[map]
+pub static EXCLUDED: HashMap<FileKey, u32> = HashMap::with_max_entries(256, BPF_F_NO_PREALLOC);
 /// Counters of `monitor_common::ledger`.
 #[map]
 pub static LEDGER: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::COUNT, 0);

@@ -1,5 +1,6 @@
 //! The programs: one module for each family of attach points.
 
+mod bench;
 mod life;
 mod socket;
 mod tls;

@@ -33,8 +33,9 @@ enum Way {
     Send,
 }
 
+/// Storage of a socket in `map`, null when there is none (or none could be made).
 #[inline(always)]
-fn storage<T>(map: *const c_void, sk: *mut c_void, flags: u32) -> *mut T {
+pub fn storage<T>(map: *const c_void, sk: *mut c_void, flags: u32) -> *mut T {
     // SAFETY: a socket-storage map and a socket from the hook's context.
     unsafe { bpf_sk_storage_get(map.cast_mut(), sk, core::ptr::null_mut(), flags as u64).cast() }
 }
@@ -196,7 +197,9 @@ fn short_word(user: u64, n: u32) -> Option<u64> {
 #[inline(always)]
 fn new_mark(sk: *mut c_void) -> *mut Mark {
     let fresh = storage::<Mark>((&raw const MARKS).cast(), sk, BPF_SK_STORAGE_GET_F_CREATE);
-    if !fresh.is_null() && (!conn::can_carry_http(sk as u64) || conn::is_own(sk as u64)) {
+    if !fresh.is_null()
+        && (!conn::can_carry_http(sk as u64) || conn::is_own(sk as u64) || conn::is_excluded())
+    {
         // SAFETY: socket storage.
         unsafe { (*fresh).state = mark::OPAQUE }
     }

@@ -181,6 +181,10 @@ unsafe fn plaintext(ssl: u64, buf: u64, n: u32, read: bool) {
         (*scratch).bytes_left = 0;
         if (*conn).role == role::UNKNOWN {
             judge(conn, buf, n, read);
+            if (*conn).role != role::UNKNOWN && conn::is_excluded() {
+                (*conn).http.shared.opaque = 1;
+                (*conn).role = role::UNKNOWN;
+            }
         }
         if (*conn).role != role::UNKNOWN {
             let response = ((*conn).role == role::INBOUND) != read;

@@ -12,7 +12,7 @@ pub fn start(config: &Config, own_port: u16, key: [u8; 16]) -> anyhow::Result<Bo
         ring_bytes: ring_bytes(config),
         own_port,
         tls: config.observe.tls,
-        tls_exclude: config.observe.exclude_exe.clone(),
+        exclude: config.observe.exclude_exe.clone(),
         headers: config.identity.headers.iter().map(|name| name.to_ascii_lowercase()).collect(),
         query_keys: config.identity.query_keys.clone(),
         cookies: config.identity.cookies.clone(),

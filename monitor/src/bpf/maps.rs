@@ -1,10 +1,13 @@
 //! Map values as the daemon reads them.
 
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
 use anyhow::{Context as _, Result};
 use aya::Ebpf;
-use aya::maps::{Array, Map};
+use aya::maps::{Array, HashMap, Map};
 use monitor_common::http1::Names;
-use monitor_common::kernel::{Config, IdentityCount, IdentityKey, TlsKey};
+use monitor_common::kernel::{Config, FileKey, IdentityCount, IdentityKey, TlsKey};
 
 /// A `repr(C)` value of integers without padding, shared with the kernel side.
 #[repr(transparent)]
@@ -21,6 +24,26 @@ unsafe impl aya::Pod for Plain<IdentityCount> {}
 unsafe impl aya::Pod for Plain<TlsKey> {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Plain<Names> {}
+
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<FileKey> {}
+
+/// The executable at `path` as the kernel side knows it; `None` when there is no such file.
+pub fn file_key(path: &Path) -> Option<FileKey> {
+    let meta = std::fs::metadata(path).ok()?;
+    let device = libc::major(meta.dev()) << 20 | libc::minor(meta.dev());
+    Some(FileKey { inode: meta.ino(), device, pad: 0 })
+}
+
+/// Installs the executables that are not observed.
+pub fn set_excluded(ebpf: &mut Ebpf, files: &[FileKey]) -> Result<()> {
+    let map = ebpf.map_mut("EXCLUDED").context("the kernel side has no map EXCLUDED")?;
+    let mut excluded: HashMap<_, Plain<FileKey>, u32> = HashMap::try_from(map)?;
+    for file in files {
+        excluded.insert(Plain(*file), 1, 0)?;
+    }
+    Ok(())
+}
 
 /// State of a TLS connection: the daemon only deletes entries, so it knows the size and nothing else.
 #[repr(transparent)]

@@ -1,5 +1,6 @@
 //! The only user of aya: loads and attaches the kernel side, reads its maps, drains its ring.
 
+pub mod bench;
 mod hooks;
 mod maps;
 mod offsets;
@@ -31,8 +32,8 @@ pub struct Options {
     pub own_port: u16,
     /// Whether TLS libraries are probed.
     pub tls: bool,
-    /// Executables and libraries that are never probed.
-    pub tls_exclude: Vec<std::path::PathBuf>,
+    /// Executables whose connections are not observed, and files that are never probed.
+    pub exclude: Vec<std::path::PathBuf>,
     /// Header names in the order in which they name a request, lower case.
     pub headers: Vec<String>,
     /// Query keys that carry a credential.
@@ -75,6 +76,8 @@ impl Sensor {
         config.own_tgid = std::process::id();
         config.own_port = options.own_port.into();
         config.tls = options.tls.into();
+        let excluded: Vec<_> = options.exclude.iter().filter_map(|path| maps::file_key(path)).collect();
+        config.excluded = excluded.len() as u32;
         let socket_hook = hooks::SocketHook::available(&types);
         drop(types);
         let btf = Btf::from_sys_fs().context("cannot read the kernel's BTF")?;
@@ -86,13 +89,14 @@ impl Sensor {
             .load(OBJECT)
             .map_err(explain)?;
         maps::set_names(&mut ebpf, &names(options)?)?;
+        maps::set_excluded(&mut ebpf, &excluded)?;
         let (socket_hook, hooks) = hooks::attach(&mut ebpf, &btf, socket_hook)?;
         let ring = RingBuf::try_from(maps::take(&mut ebpf, "RING")?)?;
         let ledger = PerCpuArray::try_from(maps::take(&mut ebpf, "LEDGER")?)?;
         let identities = HashMap::try_from(maps::take(&mut ebpf, "IDENTITIES")?)?;
         let tls = if options.tls {
             let state = HashMap::try_from(maps::take(&mut ebpf, "TLS")?)?;
-            Some(tls::Probes::start(&mut ebpf, state, &options.tls_exclude)?)
+            Some(tls::Probes::start(&mut ebpf, state, &options.exclude)?)
         } else {
             None
         };

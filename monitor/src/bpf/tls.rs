@@ -18,7 +18,7 @@ use super::maps::{Plain, TlsConn};
 use crate::probes::discover::{Scan, Scanner, Target};
 use crate::probes::file::FileId;
 use crate::probes::standard::standard_libraries;
-use crate::probes::watch::{Watcher, Work};
+use crate::probes::watch::Watcher;
 use crate::probes::{OutReg, Role, Site, kernel};
 use crate::view::HookRow;
 
@@ -89,10 +89,7 @@ impl Probes {
         let now = self.started.elapsed();
         // one piece of work a call: the ring is drained in between
         if let Some(work) = self.watcher.poll(now) {
-            let scan = match work {
-                Work::Process(pid) => self.scanner.scan_pid(pid),
-                Work::Sweep { full } => self.scanner.sweep(full),
-            };
+            let scan = self.scanner.perform(work);
             self.apply(ebpf, scan);
         }
         if !self.ended.is_empty() && self.purged.elapsed() >= PURGE_EVERY {

@@ -3,6 +3,7 @@
 //! Parsing never acts; exit codes are decided in `main` only. Everything but `run` is a client of the control socket or
 //! looks at files.
 
+mod bench_hooks;
 mod client;
 mod config;
 mod doctor;
@@ -63,6 +64,9 @@ enum Command {
     Config(config::ConfigCommand),
     /// What is seen of one process, and why not more
     Explain(explain::ExplainArgs),
+    /// Attach bare hooks, for benchmarks
+    #[command(hide = true)]
+    BenchHooks(bench_hooks::BenchHooksArgs),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -234,6 +238,7 @@ impl Cli {
             Command::Identity(command) => identity::run(command),
             Command::Config(command) => config::run(command),
             Command::Explain(args) => explain::run(&args),
+            Command::BenchHooks(args) => bench_hooks::run(&args),
             Command::Completions { shell } => {
                 let mut script = Vec::new();
                 clap_complete::generate(shell, &mut Self::command(), "weir", &mut script);
