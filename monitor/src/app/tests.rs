@@ -267,3 +267,58 @@ fn a_task_that_ends_early_is_fatal_and_leaves_nothing() {
     let error = format!("{:#}", daemon.end().unwrap_err());
     assert!(error.contains("drain") && error.contains("the map is gone"), "{error}");
 }
+
+/// One request of the client with this number, without a response.
+fn request(number: u64) -> Vec<u8> {
+    let text = b"GET /v1/things HTTP/1.1\r\nHost: a\r\n\r\n";
+    let request = Request {
+        head: head(Request::KIND, Request::SIZE + text.len()),
+        conn: number % 1_000,
+        ts_ns: number,
+        fp: [number + 1, 0, 0, 0],
+        cred: [monitor_common::event::cred::HEADER + 1, 0, 0, 0],
+        seq: (number / 1_000) as u32,
+        head_len: text.len() as u32,
+        role: role::INBOUND,
+        ..Request::from_bytes(&[0; Request::SIZE]).unwrap().0
+    };
+    [request.as_bytes(), text].concat()
+}
+
+#[test]
+fn a_scrape_of_many_identities_shows_the_largest_and_stays_small() {
+    const IDENTITIES: u64 = 60_000;
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = Config::default();
+    config.state.dir = dir.path().to_owned();
+    let daemon = Daemon::new(config).unwrap();
+    let mut facts = crate::workload::NoSource;
+    for number in 0..IDENTITIES {
+        let mut core = daemon.core();
+        core.event(&request(number), &mut facts);
+        let response = Response {
+            head: head(Response::KIND, Response::SIZE),
+            conn: number % 1_000,
+            ts_head_ns: number,
+            ts_end_ns: number + 1,
+            seq: (number / 1_000) as u32,
+            status: 200,
+            ..Response::from_bytes(&[0; Response::SIZE]).unwrap().0
+        };
+        core.event(response.as_bytes(), &mut facts);
+    }
+    let source: &dyn crate::source::Source = &daemon;
+    let began = std::time::Instant::now();
+    let text = metrics::render(&source.metrics()).unwrap();
+    println!("{IDENTITIES} identities: {:?}, {} bytes", began.elapsed(), text.len());
+    let count = |name: &str| -> Vec<u64> {
+        let lines = text.lines().filter(|line| line.starts_with(name));
+        lines.map(|line| line.rsplit(' ').next().unwrap().parse().unwrap()).collect()
+    };
+    let identities = count("weir_identity_requests_total{");
+    assert_eq!(identities.len(), 1_001);
+    assert_eq!(identities.iter().sum::<u64>(), IDENTITIES);
+    assert_eq!(count("weir_http_requests_total{").iter().sum::<u64>(), IDENTITIES);
+    assert!(text.len() < 1 << 20, "{} bytes", text.len());
+    assert_eq!(source.identities(50).len(), 50);
+}

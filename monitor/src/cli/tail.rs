@@ -114,6 +114,7 @@ fn print(record: &RequestRecord, style: &mut Style) -> anyhow::Result<()> {
 }
 
 fn one_line(record: &RequestRecord, format: Format) -> String {
+    use std::fmt::Write;
     let arrow = match record.direction {
         crate::view::Direction::Inbound => "<-",
         crate::view::Direction::Outbound => "->",
@@ -125,7 +126,8 @@ fn one_line(record: &RequestRecord, format: Format) -> String {
         record.time, record.method, record.host, record.path, record.identity, record.peer, record.pid
     );
     if format == Format::Wide {
-        line += &format!(
+        let _ = write!(
+            line,
             " workload={} route={} in={} out={} {} {:?}",
             record.workload,
             record.route,
@@ -136,7 +138,7 @@ fn one_line(record: &RequestRecord, format: Format) -> String {
         );
     }
     if !record.notes.is_empty() {
-        line += &format!(" [{}]", record.notes.join(","));
+        let _ = write!(line, " [{}]", record.notes.join(","));
     }
     line
 }

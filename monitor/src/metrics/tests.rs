@@ -96,7 +96,7 @@ fn a_hook_counts_as_attached_when_all_of_its_name_are() {
     let text = render(&fake::snapshot()).unwrap();
     let hooks: Vec<_> = text.lines().filter(|line| line.starts_with("weir_hooks{")).collect();
     assert_eq!(hooks.len(), 1);
-    assert_eq!(sample(hooks[0]).2, 0.0);
+    assert!(sample(hooks[0]).2 < 0.5);
 }
 
 #[test]
