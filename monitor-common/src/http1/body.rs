@@ -1,12 +1,12 @@
 //! Bodies by arithmetic, and what the end of a head decides about them (RFC 9112 section 6.3).
 
 use super::state::{flag, method, phase};
-use super::window::Access;
+use super::window::Machine;
 use super::{END, Env, LOST};
 
 /// Consumes body bytes: those in the window, then those of the read that were never copied. True: the read is used up.
 #[inline(always)]
-pub(super) fn consume<E: Env>(e: &mut E, ph: u8, p: u32, end: u32) -> bool {
+pub(super) fn consume<E: Env>(e: &mut Machine<'_, E>, ph: u8, p: u32, end: u32) -> bool {
     if ph >= phase::OPAQUE {
         return true;
     }
@@ -37,7 +37,7 @@ pub(super) fn consume<E: Env>(e: &mut E, ph: u8, p: u32, end: u32) -> bool {
 
 /// The body, or the chunk, is complete.
 #[inline(always)]
-pub(super) fn ended<E: Env>(e: &mut E, ph: u8) -> u32 {
+pub(super) fn ended<E: Env>(e: &mut Machine<'_, E>, ph: u8) -> u32 {
     if ph == phase::DATA {
         e.s().phase = phase::CHUNK;
         e.s().flags |= flag::CRLF_DUE;
@@ -49,7 +49,7 @@ pub(super) fn ended<E: Env>(e: &mut E, ph: u8) -> u32 {
 
 /// A head is complete and reported: numbers the message and decides about its body. Returns further events.
 #[inline(always)]
-pub(super) fn decide<E: Env>(e: &mut E) -> u32 {
+pub(super) fn decide<E: Env>(e: &mut Machine<'_, E>) -> u32 {
     let f = e.s().flags;
     let mut body = true;
     let mut tunnel = false;
@@ -109,7 +109,7 @@ pub(super) fn decide<E: Env>(e: &mut E) -> u32 {
 
 /// Numbers a request and notes what its response depends on. False: no body follows whatever the head says.
 #[inline(always)]
-fn number<E: Env>(e: &mut E) -> bool {
+fn number<E: Env>(e: &mut Machine<'_, E>) -> bool {
     let method = e.s().method;
     let seq = e.sh().req_seq;
     let resp = e.sh().resp_seq;
@@ -133,7 +133,7 @@ fn number<E: Env>(e: &mut E) -> bool {
 /// The response to this HEAD request was framed before the request was known: another thread's hook ran first. While nothing
 /// of the body that its head announces has come, correct it: there is none. Its end is reported with the next read.
 #[inline(always)]
-fn answered_already<E: Env>(e: &mut E) {
+fn answered_already<E: Env>(e: &mut Machine<'_, E>) {
     let o = e.o();
     if o.body == 0 && o.carry == 0 && matches!(o.phase, phase::BODY | phase::CHUNK | phase::CLOSE) {
         o.phase = phase::BODY;

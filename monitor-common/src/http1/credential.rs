@@ -2,7 +2,7 @@
 //! [`crate::siphash::fingerprint`] computes from the whole value.
 
 use super::state::{flag, kind, phase};
-use super::window::{Access, HIGH, ONES, blank, blanks, le, low_byte, opaque, zeros};
+use super::window::{HIGH, Machine, ONES, blank, blanks, index, le, low_byte, opaque, zeros};
 use super::{Env, SEG, TAIL, need};
 use crate::event::{CREDS, cred};
 use crate::siphash::{SCHEME_AWS, SCHEME_AWS4, State, absorb, finish};
@@ -25,7 +25,7 @@ const CASE: u64 = ONES * 0x20;
 /// A piece of the value of kind `k` at `p0`, in a line that ends at `nl` if that is below `end`. True: nothing more can be
 /// done in this read.
 #[inline(always)]
-pub(super) fn credential<E: Env>(e: &mut E, k: u8, p0: u32, nl: u32, end: u32) -> bool {
+pub(super) fn credential<E: Env>(e: &mut Machine<'_, E>, k: u8, p0: u32, nl: u32, end: u32) -> bool {
     let found = nl < end;
     let mut p = p0;
     let mut stage = e.s().stage;
@@ -75,7 +75,7 @@ pub(super) fn credential<E: Env>(e: &mut E, k: u8, p0: u32, nl: u32, end: u32) -
     let mut v: State;
     let mut hashed;
     if stage == LEAD {
-        v = e.nm().sip[(opaque(k as u32) & 31) as usize];
+        v = e.nm().sip[index(k as u32, 31)];
         hashed = 16;
         if k == kind::AUTH {
             let (words, len) = scheme(e, p, seen);
@@ -173,7 +173,7 @@ pub(super) fn credential<E: Env>(e: &mut E, k: u8, p0: u32, nl: u32, end: u32) -
 
 /// The line that ends at `nl` is done.
 #[inline(always)]
-fn value_end<E: Env>(e: &mut E, nl: u32) -> bool {
+fn value_end<E: Env>(e: &mut Machine<'_, E>, nl: u32) -> bool {
     e.c().pos = nl.wrapping_add(1);
     e.s().phase = phase::HEADER;
     false
@@ -181,7 +181,7 @@ fn value_end<E: Env>(e: &mut E, nl: u32) -> bool {
 
 /// Keeps the state of the hash until the next tick.
 #[inline(always)]
-fn keep<E: Env>(e: &mut E, v: State, hashed: u8, stage: u8, p: u32) {
+fn keep<E: Env>(e: &mut Machine<'_, E>, v: State, hashed: u8, stage: u8, p: u32) {
     let s = e.s();
     [s.area[0], s.area[1], s.area[2], s.area[3]] = v;
     s.hashed = hashed;
@@ -191,7 +191,7 @@ fn keep<E: Env>(e: &mut E, v: State, hashed: u8, stage: u8, p: u32) {
 
 /// The scheme at `p`, canonical, and its length; zeros when the first token is too long to be one.
 #[inline(always)]
-fn scheme<E: Env>(e: &E, p: u32, stop: u32) -> ([u64; 2], u32) {
+fn scheme<E: Env>(e: &Machine<'_, E>, p: u32, stop: u32) -> ([u64; 2], u32) {
     let (m0, m1, m2) = (e.word::<0>(p), e.word::<1>(p), e.byte(p.wrapping_add(16)));
     let (z0, z1) = (blanks(m0), blanks(m1));
     let mut n = if z0 != 0 {
@@ -223,7 +223,7 @@ fn scheme<E: Env>(e: &E, p: u32, stop: u32) -> ([u64; 2], u32) {
 
 /// Offset of the first `delim` at or after `p`, or `u32::MAX` when there is none in `SEG` bytes.
 #[inline(always)]
-fn find_delim<E: Env>(e: &E, p: u32, delim: u8) -> u32 {
+fn find_delim<E: Env>(e: &Machine<'_, E>, p: u32, delim: u8) -> u32 {
     let pattern = ONES * delim as u64;
     let mut q = p;
     let mut i = 0;
@@ -257,7 +257,7 @@ const fn trimmed(word: u64) -> (u64, u8) {
 
 /// Records a credential: sorted by kind, at most [`CREDS`], the lowest kinds win.
 #[inline(always)]
-fn add<E: Env>(e: &mut E, number: u8, fp: u64) {
+fn add<E: Env>(e: &mut Machine<'_, E>, number: u8, fp: u64) {
     let s = e.s();
     if s.cred[0] == 0 {
         s.cred[0] = number;

@@ -2,7 +2,7 @@
 
 use super::memo::learn;
 use super::state::{flag, kind, phase};
-use super::window::{Access, HIGH, ONES, blank, le, low_byte, opaque};
+use super::window::{HIGH, Machine, ONES, blank, index, le, low_byte, opaque};
 use super::{END, Env, HEAD, HOLD, Names, need};
 
 /// Header lines looked at in one pass.
@@ -21,7 +21,7 @@ pub(super) enum Pass {
 
 /// Header lines from `p0` on. Leaves the loop for anything but an uninteresting complete line.
 #[inline(always)]
-pub(super) fn header<E: Env>(e: &mut E, p0: u32, end: u32) -> Pass {
+pub(super) fn header<E: Env>(e: &mut Machine<'_, E>, p0: u32, end: u32) -> Pass {
     let mut p = p0;
     let mut bare = 0u16;
     let mut i = 0;
@@ -33,11 +33,11 @@ pub(super) fn header<E: Env>(e: &mut E, p0: u32, end: u32) -> Pass {
         if w as u8 <= 0x20 {
             break;
         }
-        cand = e.nm().first[(Names::slot(e.nm().mult, w as u32) & 31) as usize];
+        cand = e.nm().first[index(Names::slot(e.nm().mult, w as u32), 31)];
         if cand != 0 {
             // a common name in the same slot (content-type beside content-length) must not leave the loop
             let w1 = e.word::<1>(p);
-            let n = &e.nm().name[(cand & 15) as usize];
+            let n = &e.nm().name[index(cand as u32, 15)];
             let d =
                 (((w | n.fold[0]) ^ n.word[0]) & n.mask[0]) | (((w1 | n.fold[1]) ^ n.word[1]) & n.mask[1]);
             if d == 0 || n.next != 0 {
@@ -109,7 +109,7 @@ pub(super) fn header<E: Env>(e: &mut E, p0: u32, end: u32) -> Pass {
         let [_, w1, w2, w3] = e.words4(p);
         let mut j = 0;
         while j < CHAIN && cand != 0 {
-            let n = &e.nm().name[(cand & 15) as usize];
+            let n = &e.nm().name[index(cand as u32, 15)];
             let d0 = ((w | n.fold[0]) ^ n.word[0]) & n.mask[0];
             if d0 == 0 {
                 let d1 = ((w1 | n.fold[1]) ^ n.word[1]) & n.mask[1];
@@ -158,7 +158,7 @@ pub(super) fn header<E: Env>(e: &mut E, p0: u32, end: u32) -> Pass {
 
 /// The empty line: a head is complete, or (after trailers) a message.
 #[inline(always)]
-fn end_of_block<E: Env>(e: &mut E, f: u16) -> Pass {
+fn end_of_block<E: Env>(e: &mut Machine<'_, E>, f: u16) -> Pass {
     if f & flag::TRAILER == 0 {
         e.c().event = HEAD;
     } else {
@@ -169,7 +169,7 @@ fn end_of_block<E: Env>(e: &mut E, f: u16) -> Pass {
 }
 
 #[inline(always)]
-fn note<E: Env>(e: &mut E, k: u8) {
+fn note<E: Env>(e: &mut Machine<'_, E>, k: u8) {
     e.s().flags |= match k {
         kind::UPGRADE => flag::UPGRADE,
         kind::EXPECT => flag::EXPECT,
@@ -181,7 +181,7 @@ fn note<E: Env>(e: &mut E, k: u8) {
 
 /// `Connection: close`, when it is the first option.
 #[inline(always)]
-fn connection<E: Env>(e: &mut E, v0: u32) {
+fn connection<E: Env>(e: &mut Machine<'_, E>, v0: u32) {
     let v = if blank(e.byte(v0)) { v0.wrapping_add(1) } else { v0 };
     let w = e.word::<0>(v) | 0x2020_2020_2020_2020;
     if w & 0xff_ffff_ffff == le(b"close") {
@@ -192,7 +192,7 @@ fn connection<E: Env>(e: &mut E, v0: u32) {
 /// Content-Length at `v0`, in a line that is complete or at least `HOLD` bytes long. False: so many blanks in front of it that
 /// the next tick must go on. Blanks behind the digits, as many as there may be, do not matter.
 #[inline(always)]
-pub(super) fn length<E: Env>(e: &mut E, v0: u32) -> bool {
+pub(super) fn length<E: Env>(e: &mut Machine<'_, E>, v0: u32) -> bool {
     let mut v = v0;
     let mut i = 0;
     while i < 16 {
@@ -214,7 +214,7 @@ pub(super) fn length<E: Env>(e: &mut E, v0: u32) -> bool {
     let mut value = dec8(high, n);
     if n == 8 && m != 0 {
         // shift the first eight digits left by the number of digits that follow them
-        value = value * POW10[(m & 15) as usize] + dec8(low, m);
+        value = value * POW10[index(m, 15)] + dec8(low, m);
     }
     let f = e.s().flags;
     let end = after == b'\r' || after == b'\n' || blank(after);

@@ -4,12 +4,12 @@ use super::header::length;
 use super::memo::recall;
 use super::start::{method_of, other_method, status_line};
 use super::state::{flag, kind, method, phase};
-use super::window::{Access, blank, le, opaque};
+use super::window::{Machine, blank, le, opaque};
 use super::{Env, HOLD, SEG, TAIL, fail, need};
 
 /// Advances a line that is no header line at its beginning. True: nothing more can be done in this read.
 #[inline(always)]
-pub(super) fn line<E: Env>(e: &mut E, ph: u8, p0: u32, end: u32) -> bool {
+pub(super) fn line<E: Env>(e: &mut Machine<'_, E>, ph: u8, p0: u32, end: u32) -> bool {
     let mut p = p0;
     if ph == phase::CHUNK && e.s().flags & flag::CRLF_DUE != 0 {
         let w = e.word::<0>(p);
@@ -145,7 +145,7 @@ pub(super) fn line<E: Env>(e: &mut E, ph: u8, p0: u32, end: u32) -> bool {
 
 /// A head begins at `p`.
 #[inline(always)]
-fn open<E: Env>(e: &mut E, p: u32, w: u64) {
+fn open<E: Env>(e: &mut Machine<'_, E>, p: u32, w: u64) {
     e.c().head_at = p;
     let method = method_of(w);
     let s = e.s();
@@ -174,7 +174,7 @@ fn volatile_zero(word: &mut u64) {
 
 /// Reads the size of a chunk at `p`; false if it is malformed.
 #[inline(always)]
-fn chunk_size<E: Env>(e: &mut E, p: u32) -> bool {
+fn chunk_size<E: Env>(e: &mut Machine<'_, E>, p: u32) -> bool {
     let mut v = 0u64;
     let mut i = 0;
     let mut q = p;
@@ -209,7 +209,7 @@ fn chunk_size<E: Env>(e: &mut E, p: u32) -> bool {
 
 /// Is `chunked` the last coding of the Transfer-Encoding line (or folded piece of it) from `p` to `t`?
 #[inline(always)]
-fn coding<E: Env>(e: &mut E, p: u32, t0: u32) {
+fn coding<E: Env>(e: &mut Machine<'_, E>, p: u32, t0: u32) {
     let mut t = t0;
     let mut i = 0;
     while i < 8 {

@@ -2,7 +2,7 @@
 
 use super::Env;
 use super::state::{MEMO, flag};
-use super::window::{Access, opaque};
+use super::window::{Machine, index, opaque};
 
 /// Shortest block worth remembering, and the step of the comparison.
 const STEP: u32 = 32;
@@ -15,7 +15,7 @@ fn equal(a: [u64; 4], b: [u64; 4]) -> bool {
 
 /// Is the header block at `h` the one seen last? Then takes over its result.
 #[inline(always)]
-pub(super) fn recall<E: Env>(e: &mut E, h: u32, end: u32) -> bool {
+pub(super) fn recall<E: Env>(e: &mut Machine<'_, E>, h: u32, end: u32) -> bool {
     if e.s().cred[0] != 0 {
         return false; // the start line carried a credential, and a block remembers only its own
     }
@@ -34,7 +34,7 @@ pub(super) fn recall<E: Env>(e: &mut E, h: u32, end: u32) -> bool {
             break;
         }
         let here = e.words4(h.wrapping_add(i * STEP));
-        if !equal(here, e.m().bytes[(i & (STEPS - 1)) as usize]) {
+        if !equal(here, e.m().bytes[index(i, STEPS - 1)]) {
             return false;
         }
         i = opaque(i + 1);
@@ -52,7 +52,7 @@ pub(super) fn recall<E: Env>(e: &mut E, h: u32, end: u32) -> bool {
 
 /// Remembers the block that ends at `to`; less and less often when it never comes back.
 #[inline(always)]
-pub(super) fn learn<E: Env>(e: &mut E, to: u32) {
+pub(super) fn learn<E: Env>(e: &mut Machine<'_, E>, to: u32) {
     let h = e.c().block_at;
     e.c().block_at = u32::MAX;
     let f = e.s().flags;
@@ -74,7 +74,7 @@ pub(super) fn learn<E: Env>(e: &mut E, to: u32) {
         if i * STEP >= len {
             break;
         }
-        e.m().bytes[(i & (STEPS - 1)) as usize] = e.words4(h.wrapping_add(i * STEP));
+        e.m().bytes[index(i, STEPS - 1)] = e.words4(h.wrapping_add(i * STEP));
         i = opaque(i + 1);
     }
     e.m().tail = e.words4(to.wrapping_sub(STEP));

@@ -27,7 +27,7 @@ pub use start::{METHOD_BYTES, Start, plausible};
 pub use state::{Conn, Cur, MEMO, Memo, Shared, Stream, flag, kind, method, phase};
 
 use header::{Pass, header};
-use window::{Access, opaque};
+use window::{Machine, opaque};
 
 /// Bytes of data that the window holds; offsets are masked with `WIN - 1`.
 pub const WIN: usize = 4096;
@@ -66,6 +66,10 @@ const _: () = assert!(HOLD < 64 && TAIL + 8 <= 24 && HOLD as usize + FILL as usi
 ///   overlap each other or the window. Other threads may write to the same state (the kernel cannot prevent it); any value in
 ///   it is safe, though the framing of that connection may then be lost.
 /// * Nobody writes to [`Env::names`] during a call.
+///
+/// VERIFIER(6.18): "BPF program is too large": the kernel side must read the direction once per callback and derive the
+/// pointers and [`Env::resp`] from that one value. Reading it anew for each (2026-11: 950,000 instructions instead of 340,000)
+/// makes paths for combinations that do not exist. [`tick`] asks for each pointer once.
 pub unsafe trait Env {
     /// Direction: false for requests, true for responses.
     fn resp(&self) -> bool;
@@ -108,7 +112,8 @@ pub fn clamp(n: u32) -> u32 {
 
 /// Call before the first tick of a read of `len` bytes at `user`.
 #[inline(always)]
-pub fn begin<E: Env>(e: &mut E, user: u64, len: u32) {
+pub fn begin<E: Env>(env: &mut E, user: u64, len: u32) {
+    let e = &mut Machine::new(env);
     let head_at = if e.s().open != 0 { 0 } else { u32::MAX };
     let held = e.s().carry as u32;
     *e.c() =
@@ -128,7 +133,8 @@ pub fn begin<E: Env>(e: &mut E, user: u64, len: u32) {
 
 /// Advances by one bounded unit. True: everything that can be consumed is consumed.
 #[inline(always)]
-pub fn tick<E: Env>(e: &mut E) -> bool {
+pub fn tick<E: Env>(env: &mut E) -> bool {
+    let e = &mut Machine::new(env);
     let done = step(e);
     let mut event = e.c().event;
     if event == 0 {
@@ -139,13 +145,13 @@ pub fn tick<E: Env>(e: &mut E) -> bool {
     if event & HEAD != 0 {
         let head = e.c().pos.wrapping_sub(e.c().head_at);
         e.s().head = e.s().shipped.wrapping_add(head);
-        e.head();
+        e.env.head();
         e.s().open = 0;
         e.c().head_at = u32::MAX;
         event |= body::decide(e);
     }
     if event & END != 0 {
-        e.end();
+        e.env.end();
     }
     if event & LOST != 0 {
         let s = e.s();
@@ -153,7 +159,7 @@ pub fn tick<E: Env>(e: &mut E) -> bool {
         s.flags |= flag::DESYNC;
         s.carry = 0;
         s.open = 0;
-        e.desync();
+        e.env.desync();
         return true;
     }
     let (p, end) = e.span();
@@ -161,7 +167,7 @@ pub fn tick<E: Env>(e: &mut E) -> bool {
 }
 
 #[inline(always)]
-fn step<E: Env>(e: &mut E) -> bool {
+fn step<E: Env>(e: &mut Machine<'_, E>) -> bool {
     let ph = e.s().phase;
     if ph >= phase::BODY {
         let (p, end) = e.span();
@@ -209,21 +215,21 @@ fn step<E: Env>(e: &mut E) -> bool {
 
 /// The rest of the window is not enough.
 #[inline(always)]
-fn need<E: Env>(e: &mut E) -> bool {
+fn need<E: Env>(e: &mut Machine<'_, E>) -> bool {
     e.c().need = 1;
     false
 }
 
 /// Framing is lost.
 #[inline(always)]
-fn fail<E: Env>(e: &mut E) -> bool {
+fn fail<E: Env>(e: &mut Machine<'_, E>) -> bool {
     e.c().event = LOST;
     true
 }
 
 /// More bytes are needed than those from `p` on: refills the window, or holds the rest until the next read (true: done).
 #[inline(always)]
-fn more<E: Env>(e: &mut E, p: u32) -> bool {
+fn more<E: Env>(e: &mut Machine<'_, E>, p: u32) -> bool {
     let keep = e.c().end.wrapping_sub(p);
     e.c().need = 0;
     if keep > HOLD {
@@ -235,7 +241,7 @@ fn more<E: Env>(e: &mut E, p: u32) -> bool {
         let n = p.wrapping_sub(at);
         if n != 0 && n <= WIN as u32 {
             if !e.resp() {
-                e.part(at, p);
+                e.env.part(at, p);
             }
             e.s().shipped = e.s().shipped.wrapping_add(n);
         }
@@ -262,7 +268,7 @@ fn more<E: Env>(e: &mut E, p: u32) -> bool {
     }
     let n = clamp(left);
     let user = e.c().user;
-    if !e.fill(keep, user, n) {
+    if !e.env.fill(keep, user, n) {
         return fail(e);
     }
     let end = keep.wrapping_add(n);
@@ -289,12 +295,13 @@ pub enum Eof {
 
 /// The connection ended. A second call returns [`Eof::Idle`].
 #[inline(always)]
-pub fn eof<E: Env>(e: &mut E) -> Eof {
+pub fn eof<E: Env>(env: &mut E) -> Eof {
+    let e = &mut Machine::new(env);
     let (ph, open) = (e.s().phase, e.s().open);
     e.s().phase = phase::OPAQUE;
     // a body of nothing: the end that `body::decide` left to the next read
     if ph == phase::CLOSE || (ph == phase::BODY && e.s().remaining == 0) {
-        e.end();
+        e.env.end();
         return Eof::Closed;
     }
     if ph == phase::OPAQUE || (ph == phase::START && open == 0) {
@@ -307,7 +314,8 @@ pub fn eof<E: Env>(e: &mut E) -> Eof {
 /// `n` bytes of the stream went by unseen (`sendfile`, `splice`, a fault). Inside a body that is arithmetic; several chunks at
 /// once, or a head, cannot be skipped.
 #[inline(always)]
-pub fn skip<E: Env>(e: &mut E, n: u64) {
+pub fn skip<E: Env>(env: &mut E, n: u64) {
+    let e = &mut Machine::new(env);
     let ph = e.s().phase;
     if n == 0 || ph >= phase::OPAQUE {
         return;
@@ -323,12 +331,12 @@ pub fn skip<E: Env>(e: &mut E, n: u64) {
         s.flags |= flag::DESYNC;
         s.carry = 0;
         s.open = 0;
-        e.desync();
+        e.env.desync();
         return;
     }
     e.s().body = e.s().body.wrapping_add(n);
     e.s().remaining = r - n;
     if r == n && body::ended(e, ph) & END != 0 {
-        e.end();
+        e.env.end();
     }
 }

@@ -2,7 +2,7 @@
 
 use super::Env;
 use super::state::method;
-use super::window::{Access, le, opaque};
+use super::window::{Machine, le, opaque};
 
 /// What the first bytes of a buffer look like.
 #[repr(u8)]
@@ -123,7 +123,7 @@ pub(super) const fn method_of(w: u64) -> u8 {
 /// Whether the bytes from `p` to `end` can begin a request line with an unknown method. Ends early on other protocols, so
 /// that nothing of them is held back.
 #[inline(always)]
-pub(super) fn other_method<E: Env>(e: &E, p: u32, end: u32) -> bool {
+pub(super) fn other_method<E: Env>(e: &Machine<'_, E>, p: u32, end: u32) -> bool {
     let mut q = p;
     let mut i = 0;
     while i <= METHOD_BYTES {

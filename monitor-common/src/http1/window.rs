@@ -18,6 +18,13 @@ pub(super) fn opaque(x: u32) -> u32 {
     x
 }
 
+/// `i` as an index of an array of `mask + 1` elements. The compiler drops a mask that it can prove to be without effect, but
+/// the verifier does not follow such proofs: hidden, the mask stays.
+#[inline(always)]
+pub(super) fn index(i: u32, mask: u32) -> usize {
+    (opaque(i) & mask) as usize
+}
+
 pub(super) const ONES: u64 = 0x0101_0101_0101_0101;
 pub(super) const HIGH: u64 = 0x8080_8080_8080_8080;
 const LF: u64 = 0x0a0a_0a0a_0a0a_0a0a;
@@ -62,39 +69,60 @@ pub(super) const fn le(text: &[u8]) -> u64 {
     word
 }
 
-/// Safe access to what an [`Env`] owns. The references live for one statement each.
-pub(super) trait Access: Env {
+/// Safe access to what an [`Env`] owns. The pointers are asked for once a tick: the kernel side works them out from the
+/// direction, and keeps the verifier from knowing it. References to the state live for one statement each.
+pub(super) struct Machine<'a, E: Env> {
+    pub(super) env: &'a mut E,
+    stream: *mut Stream,
+    cur: *mut Cur,
+    shared: *mut Shared,
+    memo: *mut Memo,
+    names: *const Names,
+    resp: bool,
+}
+
+impl<'a, E: Env> Machine<'a, E> {
     #[inline(always)]
-    fn s(&mut self) -> &mut Stream {
+    pub(super) fn new(env: &'a mut E) -> Self {
+        let (stream, cur, shared) = (env.stream(), env.cur(), env.shared());
+        let (memo, names, resp) = (env.memo(), env.names(), env.resp());
+        Self { env, stream, cur, shared, memo, names, resp }
+    }
+    #[inline(always)]
+    pub(super) fn resp(&self) -> bool {
+        self.resp
+    }
+    #[inline(always)]
+    pub(super) fn s(&mut self) -> &mut Stream {
         // SAFETY: `Env::stream` is valid and nothing else in this crate holds a reference to it, because every reference made
         // here ends before the next call on `self`.
-        unsafe { &mut *self.stream() }
+        unsafe { &mut *self.stream }
     }
     /// The other direction's stream.
     #[inline(always)]
-    fn o(&mut self) -> &mut Stream {
+    pub(super) fn o(&mut self) -> &mut Stream {
         // SAFETY: as for `s`, by the contract of `Env::other`.
-        unsafe { &mut *self.other() }
+        unsafe { &mut *self.env.other() }
     }
     #[inline(always)]
-    fn c(&mut self) -> &mut Cur {
+    pub(super) fn c(&mut self) -> &mut Cur {
         // SAFETY: as for `s`, by the contract of `Env::cur`.
-        unsafe { &mut *self.cur() }
+        unsafe { &mut *self.cur }
     }
     #[inline(always)]
-    fn sh(&mut self) -> &mut Shared {
+    pub(super) fn sh(&mut self) -> &mut Shared {
         // SAFETY: as for `s`, by the contract of `Env::shared`.
-        unsafe { &mut *self.shared() }
+        unsafe { &mut *self.shared }
     }
     #[inline(always)]
-    fn m(&mut self) -> &mut Memo {
+    pub(super) fn m(&mut self) -> &mut Memo {
         // SAFETY: as for `s`, by the contract of `Env::memo`.
-        unsafe { &mut *self.memo() }
+        unsafe { &mut *self.memo }
     }
     #[inline(always)]
-    fn nm(&self) -> &Names {
+    pub(super) fn nm(&self) -> &Names {
         // SAFETY: `Env::names` is valid and nobody writes to it during a call.
-        unsafe { &*self.names() }
+        unsafe { &*self.names }
     }
     /// Position and end of the window's data.
     ///
@@ -102,41 +130,41 @@ pub(super) trait Access: Env {
     /// anything about the values, so every path that arrives here looks the same and is pruned. Without it the machine needs
     /// more than a million instructions.
     #[inline(always)]
-    fn span(&mut self) -> (u32, u32) {
-        let cur = self.cur();
+    pub(super) fn span(&mut self) -> (u32, u32) {
+        let cur = self.cur;
         // SAFETY: `Env::cur` is valid for reads and aligned.
         unsafe { ((&raw const (*cur).pos).read_volatile(), (&raw const (*cur).end).read_volatile()) }
     }
     /// Word `I` of the 64 bytes at window offset `off`.
     #[inline(always)]
-    fn word<const I: usize>(&self, off: u32) -> u64 {
+    pub(super) fn word<const I: usize>(&self, off: u32) -> u64 {
         const { assert!(I < 8) };
         // SAFETY: `Env::at` is readable for 64 bytes for any `off`, and `I < 8`.
-        unsafe { self.at(off).cast::<u64>().add(I).read_unaligned() }
+        unsafe { self.env.at(off).cast::<u64>().add(I).read_unaligned() }
     }
     #[inline(always)]
-    fn byte(&self, off: u32) -> u8 {
+    pub(super) fn byte(&self, off: u32) -> u8 {
         // SAFETY: `Env::at` is readable for 64 bytes for any `off`.
-        unsafe { self.at(off).read() }
+        unsafe { self.env.at(off).read() }
     }
     #[inline(always)]
-    fn words4(&self, off: u32) -> [u64; 4] {
+    pub(super) fn words4(&self, off: u32) -> [u64; 4] {
         [self.word::<0>(off), self.word::<1>(off), self.word::<2>(off), self.word::<3>(off)]
     }
     #[inline(always)]
-    fn words5(&self, off: u32) -> [u64; 5] {
+    pub(super) fn words5(&self, off: u32) -> [u64; 5] {
         let [a, b, c, d] = self.words4(off);
         [a, b, c, d, self.word::<4>(off)]
     }
     #[inline(always)]
-    fn set_byte(&mut self, off: u32, byte: u8) {
+    pub(super) fn set_byte(&mut self, off: u32, byte: u8) {
         // SAFETY: `Env::at` is writable for 64 bytes for any `off`.
-        unsafe { self.at(off).write(byte) }
+        unsafe { self.env.at(off).write(byte) }
     }
     /// Writes held bytes back to the start of the window.
     #[inline(always)]
-    fn put(&mut self, words: [u64; 5]) {
-        let to = self.at(0).cast::<u64>();
+    pub(super) fn put(&mut self, words: [u64; 5]) {
+        let to = self.env.at(0).cast::<u64>();
         // SAFETY: `Env::at` is writable for 64 bytes, five words are 40.
         unsafe {
             to.write_unaligned(words[0]);
@@ -148,7 +176,7 @@ pub(super) trait Access: Env {
     }
     /// Position of the next LF at or after `p`, or `u32::MAX` when there is none in `SEG` bytes.
     #[inline(always)]
-    fn find_lf(&self, p: u32) -> u32 {
+    pub(super) fn find_lf(&self, p: u32) -> u32 {
         let mut q = p;
         let mut i = 0;
         while i < SEG / 32 {
@@ -183,5 +211,3 @@ pub(super) trait Access: Env {
         u32::MAX
     }
 }
-
-impl<E: Env> Access for E {}
