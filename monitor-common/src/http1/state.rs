@@ -252,20 +252,20 @@ pub struct Cur {
     pub pad: u32,
 }
 
-/// Both directions of a connection.
+/// Both directions of a connection. Stream and memo of a direction are neighbours, so that one pointer serves both.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Conn {
     /// Requests.
     pub req: Stream,
-    /// Responses.
-    pub resp: Stream,
-    /// Shared.
-    pub shared: Shared,
     /// Memo of the requests.
     pub req_memo: Memo,
+    /// Responses.
+    pub resp: Stream,
     /// Memo of the responses.
     pub resp_memo: Memo,
+    /// Shared.
+    pub shared: Shared,
 }
 
 const _: () = {
