@@ -16,8 +16,10 @@ use crate::{raw, ring};
 /// skipped. A head is bounded to 256 KiB, so this is never reached by well-formed traffic.
 const MAX_TICKS: u32 = 1 << 20;
 
-/// One call's view of a connection. Pointers only, the verifier forgets nothing about them; scalars live in the maps.
+/// One step's view of a connection. The direction is read once a step: pointers and branches that derive from one value let
+/// the verifier see that they belong together (340,000 instructions instead of a million).
 struct Frame {
+    dir: usize,
     conn: *mut Conn,
     scratch: *mut Scratch,
     names: *const Names,
@@ -64,11 +66,21 @@ impl Frame {
         }
     }
 
+    /// A view for the direction of the call in progress.
+    ///
+    /// # Safety
+    /// The pointers must be valid.
+    #[inline(always)]
+    unsafe fn new(conn: *mut Conn, scratch: *mut Scratch, names: *const Names) -> Self {
+        // SAFETY: the caller's promise.
+        let dir = unsafe { ((*scratch).response & 1) as usize };
+        Self { dir, conn, scratch, names }
+    }
+
     /// Direction as an index: 0 for requests, 1 for responses.
     #[inline(always)]
     fn dir(&self) -> usize {
-        // SAFETY: valid scratch; volatile, so that paths merge.
-        unsafe { (core::ptr::read_volatile(&raw const (*self.scratch).response) & 1) as usize }
+        self.dir
     }
 
     #[inline(always)]
@@ -299,7 +311,7 @@ unsafe extern "C" fn step(_index: u32, context: *mut c_void) -> c_long {
     // SAFETY: the context is the `Frame` of `run`; copied, since it holds pointers only.
     let mut frame = unsafe {
         let context = context.cast::<Frame>();
-        Frame { conn: (*context).conn, scratch: (*context).scratch, names: (*context).names }
+        Frame::new((*context).conn, (*context).scratch, (*context).names)
     };
     if !http1::tick(&mut frame) {
         return 0;
@@ -323,7 +335,7 @@ pub unsafe fn run(conn: *mut Conn, scratch: *mut Scratch, response: bool, addres
     unsafe {
         (*scratch).response = response as u32;
         let Some(names) = NAMES.get_ptr(response as u32) else { return };
-        let mut frame = Frame { conn, scratch, names };
+        let mut frame = Frame::new(conn, scratch, names);
         http1::begin(&mut frame, address, n);
         let done = bpf_loop(MAX_TICKS, step as *const () as *mut c_void, (&raw mut frame).cast(), 0);
         if done as u32 >= MAX_TICKS {
@@ -342,7 +354,7 @@ pub unsafe fn skip(conn: *mut Conn, scratch: *mut Scratch, response: bool, n: u3
     unsafe {
         (*scratch).response = response as u32;
         let Some(names) = NAMES.get_ptr(response as u32) else { return };
-        let mut frame = Frame { conn, scratch, names };
+        let mut frame = Frame::new(conn, scratch, names);
         http1::skip(&mut frame, n as u64);
     }
 }
@@ -357,7 +369,7 @@ pub unsafe fn finish(conn: *mut Conn, scratch: *mut Scratch) {
     unsafe {
         (*scratch).response = 1;
         let Some(names) = NAMES.get_ptr(1) else { return };
-        let mut frame = Frame { conn, scratch, names };
+        let mut frame = Frame::new(conn, scratch, names);
         match http1::eof(&mut frame) {
             http1::Eof::Idle | http1::Eof::Closed => {}
             http1::Eof::Cut => frame.response(response_flag::AT_CLOSE),
