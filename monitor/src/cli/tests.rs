@@ -77,7 +77,7 @@ fn an_unknown_column_is_wrong_usage() {
 fn the_readme_lists_every_command() {
     let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
     let command = Cli::command();
-    let rows = command.get_subcommands().map(|command| {
+    let rows = command.get_subcommands().filter(|command| !command.is_hide_set()).map(|command| {
         format!(
             "| `weir {}` | {} |\n",
             command.get_name(),

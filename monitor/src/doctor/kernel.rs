@@ -150,19 +150,13 @@ pub fn uprobes() -> CheckRow {
     }
 }
 
-/// Kernels whose return probes kill seccomp-confined programs: 6.11.0 to 6.12.12 and 6.13.0 to 6.13.1.
-pub(super) fn hazardous(version: (u32, u32, u32)) -> bool {
-    ((6, 11, 0)..=(6, 12, 12)).contains(&version) || ((6, 13, 0)..=(6, 13, 1)).contains(&version)
-}
-
 pub fn return_probes() -> CheckRow {
-    let release = release_text();
-    if cfg!(target_arch = "x86_64") && hazardous(version(&release)) {
-        return warn(
+    match crate::probes::kernel::uretprobe_hazard(&release_text()) {
+        Some(why) => warn(
             "return probes",
-            format!("{release} kills confined programs at return probes: none are used"),
-            "upgrade to 6.12.13, 6.13.2 or later",
-        );
+            format!("{why}: none are used"),
+            "upgrade the kernel; libraries without another place to read results are not seen",
+        ),
+        None => pass("return probes", "safe on this kernel"),
     }
-    pass("return probes", "safe on this kernel")
 }

@@ -1,6 +1,6 @@
 //! The parts of the checks that do not depend on the host.
 
-use super::kernel::{hazardous, missing, version};
+use super::kernel::{missing, version};
 
 #[test]
 fn releases_are_read() {
@@ -12,20 +12,6 @@ fn releases_are_read() {
         ("", (0, 0, 0)),
     ] {
         assert_eq!(version(text), wanted, "{text}");
-    }
-}
-
-#[test]
-fn hazardous_kernels_are_known() {
-    for (version, hazard) in [
-        ((6, 10, 14), false),
-        ((6, 11, 0), true),
-        ((6, 12, 12), true),
-        ((6, 12, 13), false),
-        ((6, 13, 1), true),
-        ((6, 13, 2), false),
-    ] {
-        assert_eq!(hazardous(version), hazard, "{version:?}");
     }
 }
 
