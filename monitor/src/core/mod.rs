@@ -215,6 +215,16 @@ impl Core {
         }
     }
 
+    /// The record about the connection was lost: the process may still be known by its number.
+    fn adopt_unknown(&mut self, record: &Request) {
+        self.losses.unknown_connection += 1;
+        let mut unknown = Connection::unknown(record.ts_ns);
+        unknown.pid = record.tgid;
+        unknown.process = self.processes.living(record.tgid);
+        self.processes.connected(unknown.process, true);
+        self.adopt(record.conn, unknown);
+    }
+
     fn head_part(&mut self, part: &HeadPart, bytes: &[u8]) {
         if self.connections.get_mut(part.conn).is_none() {
             self.adopt(part.conn, Connection::unknown(self.now_ns));
@@ -225,15 +235,13 @@ impl Core {
     }
 
     fn request(&mut self, record: &Request, bytes: &[u8]) {
-        if self.connections.get_mut(record.conn).is_none() {
-            self.losses.unknown_connection += 1;
-            let mut unknown = Connection::unknown(record.ts_ns);
-            unknown.pid = record.tgid;
-            unknown.process = self.processes.living(record.tgid);
-            self.processes.connected(unknown.process, true);
-            self.adopt(record.conn, unknown);
-        }
-        let Some(connection) = self.connections.get_mut(record.conn) else { return };
+        let connection = if let Some(connection) = self.connections.get_mut(record.conn) {
+            connection
+        } else {
+            self.adopt_unknown(record);
+            let Some(connection) = self.connections.get_mut(record.conn) else { return };
+            connection
+        };
         let direction = match (record.role, connection.role) {
             (role::OUTBOUND, _) | (role::UNKNOWN, role::OUTBOUND) => Direction::Outbound,
             _ => Direction::Inbound,

@@ -49,3 +49,41 @@ fn steady_state_cost_is_printed() {
     println!("steady state: {best} ns per request (two records, best of 8)");
     assert_eq!(core.summary().finished.inbound, requests + CONNECTIONS);
 }
+
+#[test]
+fn rows_and_connections_stay_small() {
+    // 100,000 identities and 20,000 connections have to fit in 128 MB with everything else
+    assert!(size_of::<crate::identity::Identity>() <= 352);
+    assert!(size_of::<Connection>() <= 384);
+    assert!(size_of::<Outstanding>() <= 48);
+    assert!(size_of::<Finished>() <= 64);
+}
+
+#[test]
+fn a_hundred_thousand_identities_fit() {
+    let resident = || -> u64 {
+        let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+        text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or_default() * 4096
+    };
+    let mut core = core(Settings::default());
+    let before = resident();
+    for who in 0..100_000u64 {
+        let conn = who % 20_000;
+        if who < 20_000 {
+            feed(&mut core, conn_record(conn, role::INBOUND).as_bytes());
+        }
+        let mut record = request_record(conn, (who / 20_000) as u32);
+        (record.cred[0], record.fp[0]) = (cred::HEADER + 1, who + 1);
+        feed(&mut core, &with_head(record, b"GET /v1/users/42 HTTP/1.1\r\nHost: api.test\r\n\r\n"));
+        feed(&mut core, response_record(conn, record.seq, 200).as_bytes());
+    }
+    let start = on_cpu_ns();
+    assert_eq!(core.identity_series(1_000).len(), 1_001);
+    let scrape = on_cpu_ns() - start;
+    assert_eq!(core.summary().identities, 100_000);
+    println!(
+        "100,000 identities, 20,000 connections: {} MB; identity series in {} us",
+        resident().saturating_sub(before) >> 20,
+        scrape / 1000
+    );
+}
