@@ -14,6 +14,7 @@ mod clock;
 mod finish;
 mod reconcile;
 mod resolve;
+mod series;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -22,8 +23,9 @@ mod views;
 pub use clock::ClockBase;
 pub use finish::Finished;
 pub use reconcile::{KernelCounts, KernelIdentity};
+pub use series::{DurationSeries, IdentitySeries, RequestSeries};
 pub use settings::{Settings, SipKey};
-pub use views::{DurationSeries, IdentitySeries, RequestSeries, Summary, Tail};
+pub use views::{Summary, Tail};
 
 use std::hash::BuildHasher;
 use std::sync::Arc;

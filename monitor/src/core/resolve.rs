@@ -138,7 +138,8 @@ impl Resolver<'_> {
     ) -> Shape {
         let process = connection.process.and_then(|process| self.processes.get(process));
         let workload = Arc::clone(process.map_or(self.processes.unknown(), |process| &process.workload));
-        let method = Method::new(method_bytes);
+        let method =
+            if target.is_some() { Method::new(method_bytes) } else { Method::from_number(record.method) };
         let target_or_none = target.unwrap_or_default();
         let authority = (!target_or_none.authority.is_empty())
             .then(|| escape(target_or_none.authority, HOST_CHARS).into_boxed_str());

@@ -1,5 +1,7 @@
 //! Method names as labels.
 
+use monitor_common::http1::method;
+
 /// Methods of RFC 9110 and PATCH; anything else is one label.
 const NAMES: [&str; 10] =
     ["_OTHER", "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
@@ -13,6 +15,21 @@ impl Method {
     pub fn new(bytes: &[u8]) -> Self {
         let found = NAMES.iter().skip(1).position(|name| name.as_bytes() == bytes);
         Self(found.map_or(0, |at| at as u8 + 1))
+    }
+
+    /// The method that the kernel side told by number, for heads that were not seen.
+    pub fn from_number(number: u8) -> Self {
+        Self::new(match number {
+            method::GET => b"GET",
+            method::POST => b"POST",
+            method::PUT => b"PUT",
+            method::HEAD => b"HEAD",
+            method::DELETE => b"DELETE",
+            method::OPTIONS => b"OPTIONS",
+            method::PATCH => b"PATCH",
+            method::CONNECT => b"CONNECT",
+            _ => b"",
+        })
     }
 
     /// The label, `_OTHER` for an unknown method.
@@ -33,7 +50,8 @@ mod tests {
     #[test]
     fn labels_are_bounded() {
         assert_eq!(Method::new(b"GET").label(), "GET");
-        assert_eq!(Method::new(b"PATCH").label(), "PATCH");
+        assert_eq!(Method::from_number(method::PATCH).label(), "PATCH");
+        assert!(!Method::from_number(200).is_known());
         for other in [&b"get"[..], b"", b"_OTHER", b"BREW"] {
             assert_eq!(Method::new(other).label(), "_OTHER");
             assert!(!Method::new(other).is_known());
