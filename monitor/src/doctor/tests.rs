@@ -25,7 +25,9 @@ fn missing_capabilities_are_named() {
 
 #[test]
 fn every_failure_has_a_remedy() {
-    for row in super::all(&crate::config::Config::default(), None) {
+    // with a daemon that answers, so that the test does not load anything into the kernel
+    let daemon = crate::view::Status::default();
+    for row in super::all(&crate::config::Config::default(), Some(&daemon)) {
         assert!(row.result == "PASS" || !row.remedy.is_empty(), "{row:?}");
     }
 }
