@@ -34,7 +34,7 @@ impl BareHooks {
     /// # Errors
     /// What could not be loaded or attached.
     pub fn start(mode: Mode) -> Result<Self> {
-        let config = offsets::config(&offsets::vmlinux()?)?;
+        let config = offsets::Found::read()?.config;
         let btf = Btf::from_sys_fs().context("cannot read the kernel's BTF")?;
         let mut ebpf = EbpfLoader::new()
             .btf(Some(&btf))

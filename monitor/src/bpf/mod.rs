@@ -71,16 +71,19 @@ impl Sensor {
     /// # Errors
     /// One line that says what is missing and what to do.
     pub fn start(options: &Options) -> Result<Self> {
-        let types = offsets::vmlinux()?;
-        let mut config = offsets::config(&types)?;
+        // two readers of the same file with different needs, at the same time: they are half of the start
+        let (found, btf) = std::thread::scope(|scope| {
+            let btf = scope.spawn(Btf::from_sys_fs);
+            (offsets::Found::read(), btf.join())
+        });
+        let offsets::Found { mut config, socket_hook } = found?;
+        let btf = btf.map_err(|_| anyhow::anyhow!("reading the kernel's BTF failed"))?;
+        let btf = btf.context("cannot read the kernel's BTF")?;
         config.own_tgid = std::process::id();
         config.own_port = options.own_port.into();
         config.tls = options.tls.into();
         let excluded: Vec<_> = options.exclude.iter().filter_map(|path| maps::file_key(path)).collect();
         config.excluded = excluded.len() as u32;
-        let socket_hook = hooks::SocketHook::available(&types);
-        drop(types);
-        let btf = Btf::from_sys_fs().context("cannot read the kernel's BTF")?;
         let mut ebpf = EbpfLoader::new()
             .btf(Some(&btf))
             .override_global("CONFIG", &Plain(config), true)
@@ -100,6 +103,9 @@ impl Sensor {
         } else {
             None
         };
+        // the kernel's types were most of the heap and are not needed again
+        // SAFETY: takes no pointers.
+        unsafe { libc::malloc_trim(0) };
         Ok(Self { ebpf, ring, ledger, identities, tls, socket_hook, hooks, polled: false })
     }
 

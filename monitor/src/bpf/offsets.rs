@@ -4,6 +4,8 @@ use anyhow::{Context as _, Result, bail};
 use btf_rs::{Btf, Struct, Type};
 use monitor_common::kernel::Config;
 
+use super::hooks::SocketHook;
+
 /// Where the kernel publishes its types.
 pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
@@ -13,6 +15,22 @@ pub fn vmlinux() -> Result<Btf> {
         format!("cannot read {VMLINUX}: Weir needs a kernel built with CONFIG_DEBUG_INFO_BTF (Debian's and Ubuntu's are)")
     })?;
     Btf::from_bytes(&bytes).with_context(|| format!("cannot parse {VMLINUX}"))
+}
+
+/// What the kernel's types say.
+pub struct Found {
+    /// Offsets.
+    pub config: Config,
+    /// Form of the socket hook to try first.
+    pub socket_hook: SocketHook,
+}
+
+impl Found {
+    /// Reads the types, keeps what is needed.
+    pub fn read() -> Result<Self> {
+        let types = vmlinux()?;
+        Ok(Self { config: config(&types)?, socket_hook: SocketHook::available(&types) })
+    }
 }
 
 /// Every offset that the kernel side needs. Fields that only the daemon decides are left at 0.
