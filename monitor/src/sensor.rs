@@ -3,6 +3,9 @@
 use crate::core::KernelIdentity;
 use crate::view::HookRow;
 
+/// Most records of one [`Sensor::drain`]: some 20 ms of work, after which others get their turn at the core.
+pub const DRAIN_MAX: usize = 1 << 16;
+
 /// Run-time statistics of one kernel program.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProgramStats {
@@ -16,7 +19,7 @@ pub struct ProgramStats {
 
 /// The attached kernel side. Dropping it detaches everything.
 pub trait Sensor: Send {
-    /// Hands every record that is in the ring to `each`, in order; returns how many there were.
+    /// Hands the records that are in the ring to `each`, in order, but at most [`DRAIN_MAX`]; returns how many there were.
     fn drain(&mut self, each: &mut dyn FnMut(&[u8])) -> usize;
     /// The loss ledger, indexed by `monitor_common::ledger::Counter`, summed over CPUs.
     ///

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::daemon::{Daemon, Kernel};
 use super::{clock, losses};
 use crate::core::KernelCounts;
-use crate::sensor::Sensor;
+use crate::sensor::{DRAIN_MAX, Sensor};
 use crate::workload::Procfs;
 
 /// Time between two looks at the kernel's counters and hooks.
@@ -21,6 +21,8 @@ const LOOK: Duration = Duration::from_millis(100);
 const STATISTICS: Duration = Duration::from_secs(5);
 /// Time between two readings of the clocks, which are stepped now and then.
 const CLOCKS: Duration = Duration::from_mins(1);
+/// Most pieces of one drain, so that discovery and the watchdog get their turn under any load.
+const PIECES: usize = 16;
 /// Longest time that the last drain goes on while records keep coming.
 const LAST_DRAIN: Duration = Duration::from_secs(1);
 
@@ -114,18 +116,32 @@ impl Drain {
         })
     }
 
+    /// Empties the ring in bounded pieces, so that clients get their turn at the core in between. The counts are compared
+    /// only after the ring was empty once: everything that they count has then been delivered or lost.
     fn drain(&mut self, counts: Option<&KernelCounts>) -> usize {
-        let Self { sensor, daemon, facts, .. } = self;
-        let records = {
-            let mut core = daemon.core();
-            let records = sensor.drain(&mut |record| core.event(record, facts));
-            core.tick(clock::monotonic_ns());
-            if let Some(counts) = counts {
-                core.reconcile(counts);
+        let mut total = 0;
+        for _ in 0..PIECES {
+            let records = self.piece(counts);
+            total += records;
+            if records < DRAIN_MAX {
+                break;
             }
-            records
-        };
-        daemon.drained();
+            std::thread::yield_now();
+        }
+        self.daemon.drained();
+        total
+    }
+
+    fn piece(&mut self, counts: Option<&KernelCounts>) -> usize {
+        let Self { sensor, daemon, facts, .. } = self;
+        let mut core = daemon.core();
+        let records = sensor.drain(&mut |record| core.event(record, facts));
+        core.tick(clock::monotonic_ns());
+        if let Some(counts) = counts
+            && records < DRAIN_MAX
+        {
+            core.reconcile(counts);
+        }
         records
     }
 

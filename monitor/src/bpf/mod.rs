@@ -15,6 +15,7 @@ use monitor_common::kernel::{IdentityCount, IdentityKey};
 use monitor_common::ledger::Counter;
 
 use self::maps::Plain;
+use crate::sensor::DRAIN_MAX;
 use crate::view::HookRow;
 
 pub use self::hooks::SocketHook;
@@ -109,10 +110,12 @@ impl Sensor {
         Ok(Self { ebpf, ring, ledger, identities, tls, socket_hook, hooks, polled: false })
     }
 
-    /// Hands every record in the ring to `each`, in order. Returns how many there were.
+    /// Hands the records in the ring to `each`, in order, but at most [`DRAIN_MAX`]. Returns how many there were.
     pub fn drain(&mut self, each: &mut dyn FnMut(&[u8])) -> usize {
         let mut records = 0;
-        while let Some(record) = self.ring.next() {
+        while records < DRAIN_MAX
+            && let Some(record) = self.ring.next()
+        {
             if let Some(tls) = &mut self.tls {
                 follow(tls, &record);
             }

@@ -77,7 +77,7 @@ pub struct Observe {
     pub drain_interval: Interval,
     /// Whether TLS libraries are probed.
     pub tls: bool,
-    /// Executables and libraries (absolute paths) whose TLS is never probed. Their plaintext is observed.
+    /// Absolute paths: executables whose connections are not observed, and files that are never probed for TLS.
     pub exclude_exe: Vec<PathBuf>,
 }
 
