@@ -68,6 +68,8 @@ pub(super) fn credential<E: Env>(e: &mut Machine<'_, E>, k: u8, p0: u32, nl: u32
             return need(e);
         }
     }
+    stop = e.forget(stop);
+    p = e.forget(p);
     if stage == LEAD && found && p >= stop {
         return value_end(e, nl); // an empty value is no credential
     }

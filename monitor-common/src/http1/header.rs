@@ -99,6 +99,7 @@ pub(super) fn header<E: Env>(e: &mut Machine<'_, E>, p0: u32, end: u32) -> Pass 
         }
     }
     let nl = e.find_lf(p);
+    let nl = e.forget(nl);
     let found = nl < end;
     if !found && end.wrapping_sub(p) < HOLD {
         need(e);

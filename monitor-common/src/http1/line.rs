@@ -30,6 +30,7 @@ pub(super) fn line<E: Env>(e: &mut Machine<'_, E>, ph: u8, p0: u32, end: u32) ->
         }
     }
     let nl = e.find_lf(p);
+    let nl = e.forget(nl);
     let found = nl < end;
     let mut k = e.s().kind;
     if ph == phase::START {

@@ -117,7 +117,7 @@ pub fn begin<E: Env>(env: &mut E, user: u64, len: u32) {
     let head_at = if e.s().open != 0 { 0 } else { u32::MAX };
     let held = e.s().carry as u32;
     *e.c() =
-        Cur { pos: 0, end: held, left: len, head_at, user, need: 0, block_at: u32::MAX, event: 0, pad: 0 };
+        Cur { pos: 0, end: held, left: len, head_at, user, need: 0, block_at: u32::MAX, event: 0, mark: 0 };
     if held != 0 {
         let a = e.s().area;
         // inside a credential the first words are the state of the hash
@@ -208,6 +208,7 @@ fn step<E: Env>(e: &mut Machine<'_, E>) -> bool {
     if kind::credential(k) {
         let (p, end) = e.span();
         let nl = e.find_lf(p);
+        let nl = e.forget(nl);
         return credential::credential(e, k, p, nl, end);
     }
     false

@@ -248,8 +248,8 @@ pub struct Cur {
     pub block_at: u32,
     /// What happened in this tick, to be reported at its end.
     pub event: u32,
-    /// Zero.
-    pub pad: u32,
+    /// Where a value passes through memory, so that the verifier forgets what it knew about it.
+    pub mark: u32,
 }
 
 /// Both directions of a connection. Stream and memo of a direction are neighbours, so that one pointer serves both.
@@ -336,7 +336,7 @@ impl Cur {
         need: 0,
         block_at: u32::MAX,
         event: 0,
-        pad: 0,
+        mark: 0,
     };
 }
 

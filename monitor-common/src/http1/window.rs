@@ -135,6 +135,16 @@ impl<'a, E: Env> Machine<'a, E> {
         // SAFETY: `Env::cur` is valid for reads and aligned.
         unsafe { ((&raw const (*cur).pos).read_volatile(), (&raw const (*cur).end).read_volatile()) }
     }
+    /// `x`, about which the verifier knows nothing any more: the paths that made different values of it merge here.
+    #[inline(always)]
+    pub(super) fn forget(&mut self, x: u32) -> u32 {
+        let mark = &raw mut self.c().mark;
+        // SAFETY: a field of the cursor, which `Env::cur` keeps valid and aligned.
+        unsafe {
+            mark.write_volatile(x);
+            mark.read_volatile()
+        }
+    }
     /// Word `I` of the 64 bytes at window offset `off`.
     #[inline(always)]
     pub(super) fn word<const I: usize>(&self, off: u32) -> u64 {
