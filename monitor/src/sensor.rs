@@ -34,9 +34,6 @@ pub trait Sensor: Send {
     fn ready(&self) -> bool;
     /// Form of the socket hook: `tp_btf` or `fexit`.
     fn socket_hook(&self) -> &str;
-    /// Work that is not urgent, such as the discovery of libraries. Called after every drain; must return within
-    /// a few ms.
-    fn maintain(&mut self);
     /// Run time per program.
     fn program_stats(&self) -> Vec<ProgramStats>;
 }

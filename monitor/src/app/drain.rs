@@ -82,8 +82,6 @@ impl Drain {
                 }
                 self.publish();
             }
-            // after the first look, so that discovery does not delay readiness
-            self.sensor.maintain();
             if clocks.due(now) {
                 self.daemon.core().set_clock(clock::base());
             }

@@ -62,11 +62,7 @@ impl Sensor for bpf::Sensor {
     fn socket_hook(&self) -> &str {
         self.socket_hook()
     }
-    fn maintain(&mut self) {
-        self.maintain();
-    }
     fn program_stats(&self) -> Vec<ProgramStats> {
-        let stats = self.program_stats().into_iter();
-        stats.map(|(name, run_ns, runs)| ProgramStats { name, run_ns, runs }).collect()
+        self.program_stats()
     }
 }

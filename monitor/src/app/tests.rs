@@ -58,7 +58,6 @@ impl Sensor for Replay {
     fn socket_hook(&self) -> &'static str {
         "replay"
     }
-    fn maintain(&mut self) {}
     fn program_stats(&self) -> Vec<ProgramStats> {
         Vec::new()
     }

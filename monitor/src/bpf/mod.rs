@@ -5,17 +5,19 @@ mod hooks;
 mod maps;
 mod offsets;
 mod tls;
+mod worker;
 
 use anyhow::{Context as _, Result};
 use aya::maps::{HashMap, MapData, PerCpuArray, RingBuf};
-use aya::{Btf, Ebpf, EbpfLoader};
+use aya::{Btf, EbpfLoader};
 use monitor_common::event::{self, Event};
 use monitor_common::http1::Names;
 use monitor_common::kernel::{IdentityCount, IdentityKey};
 use monitor_common::ledger::Counter;
 
 use self::maps::Plain;
-use crate::sensor::DRAIN_MAX;
+use self::worker::{ProcessEvent, Worker};
+use crate::sensor::{DRAIN_MAX, ProgramStats};
 use crate::view::HookRow;
 
 pub use self::hooks::SocketHook;
@@ -47,11 +49,10 @@ pub struct Options {
 
 /// The loaded and attached kernel side. Dropping it detaches everything.
 pub struct Sensor {
-    ebpf: Ebpf,
     ring: RingBuf<MapData>,
     ledger: PerCpuArray<MapData, u64>,
     identities: HashMap<MapData, Plain<IdentityKey>, Plain<IdentityCount>>,
-    tls: Option<tls::Probes>,
+    worker: Worker,
     socket_hook: SocketHook,
     hooks: Vec<HookRow>,
     polled: bool,
@@ -107,7 +108,8 @@ impl Sensor {
         // the kernel's types were most of the heap and are not needed again
         // SAFETY: takes no pointers.
         unsafe { libc::malloc_trim(0) };
-        Ok(Self { ebpf, ring, ledger, identities, tls, socket_hook, hooks, polled: false })
+        let worker = Worker::start(ebpf, tls)?;
+        Ok(Self { ring, ledger, identities, worker, socket_hook, hooks, polled: false })
     }
 
     /// Hands the records in the ring to `each`, in order, but at most [`DRAIN_MAX`]. Returns how many there were.
@@ -116,9 +118,7 @@ impl Sensor {
         while records < DRAIN_MAX
             && let Some(record) = self.ring.next()
         {
-            if let Some(tls) = &mut self.tls {
-                follow(tls, &record);
-            }
+            follow(&self.worker, &record);
             each(&record);
             records += 1;
         }
@@ -127,7 +127,11 @@ impl Sensor {
     }
 
     /// The kernel's counters, indexed by [`Counter`], summed over CPUs, with what the kernel itself skipped.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or the probes' thread has ended: neither may go unnoticed.
     pub fn ledger(&self) -> Result<Vec<u64>> {
+        self.worker.check()?;
         let mut sums = Vec::with_capacity(Counter::COUNT as usize);
         for index in 0..Counter::COUNT {
             let cells = self.ledger.get(&index, 0).context("reading the ledger")?;
@@ -144,8 +148,7 @@ impl Sensor {
 
     /// Hooks and probes.
     pub fn hooks(&self) -> Vec<HookRow> {
-        let probes = self.tls.iter().flat_map(tls::Probes::rows);
-        self.hooks.iter().cloned().chain(probes).collect()
+        self.hooks.iter().cloned().chain(self.worker.shown().probes).collect()
     }
 
     /// Every mandatory hook is attached and the ring was polled.
@@ -158,41 +161,20 @@ impl Sensor {
         self.socket_hook.name()
     }
 
-    /// Looks for TLS libraries that are new and drops state of processes that ended. Cheap when there are none; meant to be
-    /// called after every drain.
-    pub fn maintain(&mut self) {
-        if let Some(tls) = &mut self.tls {
-            tls.maintain(&mut self.ebpf);
-        }
-    }
-
-    /// Instructions that the verifier walked and size of the machine code, for each loaded program.
-    pub fn program_sizes(&self) -> Vec<(String, u32, u32)> {
-        let programs = self.ebpf.programs().filter_map(|(name, program)| {
-            let info = program.info().ok()?;
-            Some((name.to_owned(), info.verified_instruction_count().unwrap_or(0), info.size_jitted()))
-        });
-        programs.collect()
-    }
-
-    /// Run time (ns) and run count of each program; zeros unless `kernel.bpf_stats_enabled` is set.
-    pub fn program_stats(&self) -> Vec<(String, u64, u64)> {
-        let programs = self.ebpf.programs().filter_map(|(name, program)| {
-            let info = program.info().ok()?;
-            Some((name.to_owned(), info.run_time().as_nanos() as u64, info.run_count()))
-        });
-        programs.collect()
+    /// Run time of the programs; zeros unless `kernel.bpf_stats_enabled` is set. Up to a second old.
+    pub fn program_stats(&self) -> Vec<ProgramStats> {
+        self.worker.shown().programs
     }
 }
 
-/// Tells the TLS probes about processes that came and went; every other record is none of their business.
-fn follow(tls: &mut tls::Probes, record: &[u8]) {
+/// Tells the probes' thread about processes that came and went; every other record is none of its business.
+fn follow(worker: &Worker, record: &[u8]) {
     if !matches!(record.first(), Some(&event::kind::EXEC | &event::kind::EXIT)) {
         return;
     }
     match event::decode(record) {
-        Ok(Event::Exec(exec, _)) => tls.process_started(exec.tgid),
-        Ok(Event::Exit(exit)) => tls.process_ended(exit.tgid),
+        Ok(Event::Exec(exec, _)) => worker.process(ProcessEvent::Started(exec.tgid)),
+        Ok(Event::Exit(exit)) => worker.process(ProcessEvent::Ended(exit.tgid)),
         _ => {}
     }
 }

@@ -24,6 +24,8 @@ use crate::view::HookRow;
 
 /// How often the TLS connections of processes that ended are looked for.
 const PURGE_EVERY: Duration = Duration::from_secs(1);
+/// Shortest wait between two looks at what is due.
+const MIN_IDLE: Duration = Duration::from_millis(1);
 /// Most TLS connections dropped at a time.
 const PURGE_MAX: usize = 4096;
 
@@ -84,17 +86,24 @@ impl Probes {
         self.attached.values().map(|attached| attached.row.clone())
     }
 
-    /// Does what is due: looks at new processes, sweeps, drops the state of processes that ended.
-    pub fn maintain(&mut self, ebpf: &mut Ebpf) {
-        let now = self.started.elapsed();
-        // one piece of work a call: the ring is drained in between
-        if let Some(work) = self.watcher.poll(now) {
+    /// How long nothing will be due.
+    pub fn idle_for(&self) -> Duration {
+        self.watcher.next_at().saturating_sub(self.started.elapsed()).max(MIN_IDLE)
+    }
+
+    /// Does what is due: looks at new processes, sweeps, drops the state of processes that ended. Returns whether the probes
+    /// changed.
+    pub fn maintain(&mut self, ebpf: &mut Ebpf) -> bool {
+        let mut changed = false;
+        while let Some(work) = self.watcher.poll(self.started.elapsed()) {
             let scan = self.scanner.perform(work);
+            changed |= !scan.new.is_empty() || !scan.gone.is_empty();
             self.apply(ebpf, scan);
         }
         if !self.ended.is_empty() && self.purged.elapsed() >= PURGE_EVERY {
             self.purge();
         }
+        changed
     }
 
     /// A process executed a file: it may load a TLS library soon.

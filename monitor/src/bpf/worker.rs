@@ -1,0 +1,131 @@
+//! What may take its time, on a thread of its own: discovery and probing of TLS libraries, statistics of the programs.
+//! The drain thread never waits for it.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use aya::Ebpf;
+
+use super::tls::Probes;
+use crate::sensor::ProgramStats;
+use crate::view::HookRow;
+
+/// Longest time between two looks at the statistics.
+const STATISTICS: Duration = Duration::from_secs(1);
+
+/// A process came or went.
+#[derive(Clone, Copy, Debug)]
+pub enum ProcessEvent {
+    /// It executed a file: it may load a TLS library soon.
+    Started(u32),
+    /// It ended: nothing else drops its TLS connections.
+    Ended(u32),
+}
+
+/// What the thread found, for whoever asks.
+#[derive(Clone, Debug, Default)]
+pub struct Shown {
+    /// One row a probed file.
+    pub probes: Vec<HookRow>,
+    /// Run time of the programs.
+    pub programs: Vec<ProgramStats>,
+}
+
+/// The thread. Dropping it ends the thread, which detaches everything.
+pub struct Worker {
+    events: Option<Sender<ProcessEvent>>,
+    shown: Arc<Mutex<Shown>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Worker {
+    /// Hands the loaded programs to a new thread.
+    pub fn start(ebpf: Ebpf, probes: Option<Probes>) -> Result<Self> {
+        let (events, inbox) = channel();
+        let shown = Arc::new(Mutex::new(Shown::default()));
+        let job = Job { ebpf, probes, shown: Arc::clone(&shown) };
+        job.show();
+        let thread = std::thread::Builder::new().name("weir-probes".into()).spawn(move || job.run(&inbox));
+        let thread = thread.context("cannot start the thread that probes libraries")?;
+        Ok(Self { events: Some(events), shown, thread: Some(thread) })
+    }
+
+    /// Tells the thread about a process. Never blocks.
+    pub fn process(&self, event: ProcessEvent) {
+        if let Some(events) = &self.events {
+            let _ = events.send(event);
+        }
+    }
+
+    /// What it found last.
+    pub fn shown(&self) -> Shown {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// An error when the thread ended by itself.
+    pub fn check(&self) -> Result<()> {
+        if self.thread.as_ref().is_none_or(JoinHandle::is_finished) {
+            bail!("the thread that probes libraries has ended");
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.events = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Job {
+    ebpf: Ebpf,
+    probes: Option<Probes>,
+    shown: Arc<Mutex<Shown>>,
+}
+
+impl Job {
+    fn run(mut self, inbox: &Receiver<ProcessEvent>) {
+        let mut shown = Instant::now();
+        loop {
+            let wait = self.probes.as_ref().map_or(STATISTICS, Probes::idle_for).min(STATISTICS);
+            match inbox.recv_timeout(wait) {
+                Ok(event) => self.take(event),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            while let Ok(event) = inbox.try_recv() {
+                self.take(event);
+            }
+            let found = self.probes.as_mut().is_some_and(|probes| probes.maintain(&mut self.ebpf));
+            if found || shown.elapsed() >= STATISTICS {
+                self.show();
+                shown = Instant::now();
+            }
+        }
+    }
+
+    fn take(&mut self, event: ProcessEvent) {
+        let Some(probes) = &mut self.probes else { return };
+        match event {
+            ProcessEvent::Started(tgid) => probes.process_started(tgid),
+            ProcessEvent::Ended(tgid) => probes.process_ended(tgid),
+        }
+    }
+
+    fn show(&self) {
+        let programs = self.ebpf.programs().filter_map(|(name, program)| {
+            let info = program.info().ok()?;
+            let run_ns = info.run_time().as_nanos() as u64;
+            Some(ProgramStats { name: name.to_owned(), run_ns, runs: info.run_count() })
+        });
+        let probes = self.probes.iter().flat_map(Probes::rows).collect();
+        let now = Shown { probes, programs: programs.collect() };
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = now;
+    }
+}
