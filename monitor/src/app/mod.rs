@@ -34,7 +34,7 @@ use drain::Drain;
 pub use kernel::try_sensor;
 
 /// Time for the tasks to end after they were told to.
-const GRACE: Duration = Duration::from_secs(5);
+const GRACE: Duration = Duration::from_secs(20);
 
 /// Runs the daemon until it is told to stop.
 ///
