@@ -1,8 +1,9 @@
 //! Credential values: hashed word by word while they go by, never stored. The result is what
 //! [`crate::siphash::fingerprint`] computes from the whole value.
 
+use super::params::{SEEK, find_any};
 use super::state::{flag, kind, phase};
-use super::window::{HIGH, Machine, ONES, blank, blanks, index, le, low_byte, opaque, zeros};
+use super::window::{HIGH, Machine, ONES, blank, blanks, index, le, low_byte, opaque};
 use super::{Env, SEG, TAIL, need};
 use crate::event::{CREDS, cred};
 use crate::siphash::{SCHEME_AWS, SCHEME_AWS4, State, absorb, finish};
@@ -118,12 +119,16 @@ pub(super) fn credential<E: Env>(e: &mut Machine<'_, E>, k: u8, p0: u32, nl: u32
         }
     }
     let mut over = found; // the value ends at `stop`
+    let mut inner = false; // and the line goes on
     let delim = e.s().delim;
     if delim != 0 {
-        let d = find_delim(e, p, delim);
+        let query = (cred::QUERY..cred::COOKIE).contains(&k);
+        let d = find_any(e, p, if query { [delim, b'#', b' '] } else { [delim; 3] });
+        let d = e.forget(d);
         if d < seen {
             stop = d;
             over = true;
+            inner = true;
         }
     }
     let start = p;
@@ -164,13 +169,37 @@ pub(super) fn credential<E: Env>(e: &mut Machine<'_, E>, k: u8, p0: u32, nl: u32
     } else {
         cred::AUTHORIZATION
     };
-    add(e, number, fp);
+    if n != 0 || hashed != 16 || k == kind::AUTH {
+        add(e, number, fp);
+    }
+    if k >= cred::QUERY {
+        // further parameters may follow; a query also ends at the line's end in its own way
+        if inner || k < cred::COOKIE || !found {
+            e.c().pos = if inner || found { stop } else { p };
+            e.s().phase = if k < cred::COOKIE { phase::QUERY } else { phase::COOKIE };
+            e.s().stage = SEEK;
+            return false;
+        }
+    }
     if found {
         return value_end(e, nl);
     }
     e.c().pos = if p < end { p } else { end };
     e.s().kind = kind::SKIP; // the rest of the line
     false
+}
+
+/// A value of kind `k` begins, a query key's or cookie's.
+#[inline(always)]
+pub(super) fn enter<E: Env>(e: &mut Machine<'_, E>, k: u8) {
+    let query = k < cred::COOKIE;
+    let [a, b, c, d] = e.nm().sip[index(k as u32, 31)];
+    let s = e.s();
+    [s.area[0], s.area[1], s.area[2], s.area[3]] = [a, b, c, d];
+    s.hashed = 16;
+    s.delim = if query { b'&' } else { b';' };
+    // blanks in front of a cookie's value are not part of it, a blank in a target ends it
+    s.stage = if query { BYTES } else { LEAD };
 }
 
 /// The line that ends at `nl` is done.
@@ -221,23 +250,6 @@ fn scheme<E: Env>(e: &Machine<'_, E>, p: u32, stop: u32) -> ([u64; 2], u32) {
         0
     };
     ([(m0 | CASE) & low, (m1 | CASE) & high], n)
-}
-
-/// Offset of the first `delim` at or after `p`, or `u32::MAX` when there is none in `SEG` bytes.
-#[inline(always)]
-fn find_delim<E: Env>(e: &Machine<'_, E>, p: u32, delim: u8) -> u32 {
-    let pattern = ONES * delim as u64;
-    let mut q = p;
-    let mut i = 0;
-    while i < SEG / 8 {
-        let t = zeros(e.word::<0>(q) ^ pattern);
-        if t != 0 {
-            return q.wrapping_add(low_byte(t));
-        }
-        q = q.wrapping_add(8);
-        i = opaque(i + 1);
-    }
-    u32::MAX
 }
 
 /// True for blanks and six other bytes that are rare in credentials: decides whether to look closer.

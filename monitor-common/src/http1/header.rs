@@ -3,7 +3,7 @@
 use super::memo::learn;
 use super::state::{flag, kind, phase};
 use super::window::{HIGH, Machine, ONES, blank, index, le, low_byte, opaque};
-use super::{END, Env, HEAD, HOLD, Names, need};
+use super::{END, Env, HEAD, HOLD, Names, need, params};
 
 /// Header lines looked at in one pass.
 const LINES: u32 = 8;
@@ -129,11 +129,15 @@ pub(super) fn header<E: Env>(e: &mut Machine<'_, E>, p0: u32, end: u32) -> Pass 
     e.s().kind = k;
     let v = p.wrapping_add(len);
     if k >= kind::AUTH {
-        let s = e.s();
-        s.phase = phase::VALUE;
-        s.stage = 0;
-        s.delim = 0;
         e.c().pos = v;
+        if k == kind::COOKIE {
+            e.s().phase = phase::COOKIE;
+            e.s().stage = params::NAME;
+        } else {
+            e.s().phase = phase::VALUE;
+            e.s().stage = 0;
+            e.s().delim = 0;
+        }
         return Pass::Go;
     }
     note(e, k);

@@ -2,6 +2,7 @@
 
 use super::header::length;
 use super::memo::recall;
+use super::params::target;
 use super::start::{method_of, other_method, status_line};
 use super::state::{flag, kind, method, phase};
 use super::window::{Machine, blank, le, opaque};
@@ -66,6 +67,10 @@ pub(super) fn line<E: Env>(e: &mut Machine<'_, E>, ph: u8, p0: u32, end: u32) ->
         }
         e.s().kind = k;
         e.s().phase = phase::VALUE;
+        if k == kind::START && e.nm().query != 0 {
+            target(e, p);
+            return false;
+        }
     } else if ph == phase::CHUNK {
         if !found && end.wrapping_sub(p) < HOLD {
             return need(e);

@@ -18,11 +18,12 @@ mod header;
 mod line;
 mod memo;
 mod names;
+mod params;
 mod start;
 mod state;
 mod window;
 
-pub use names::{CRED_HEADERS, NAME_BYTES, NAME_MIN, NAMES, Name, Names, NamesError};
+pub use names::{CRED_HEADERS, NAME_BYTES, NAME_MIN, NAMES, Name, Names, NamesError, PARAMS, Param};
 pub use start::{METHOD_BYTES, Start, plausible};
 pub use state::{Conn, Cur, MEMO, Memo, Shared, Stream, flag, kind, method, phase};
 
@@ -178,6 +179,10 @@ fn step<E: Env>(e: &mut Machine<'_, E>) -> bool {
         if more(e, p) {
             return true;
         }
+    }
+    if ph == phase::QUERY || ph == phase::COOKIE {
+        let (p, end) = e.span();
+        return params::params(e, ph, p, end);
     }
     if ph != phase::HEADER && (ph != phase::VALUE || !kind::credential(e.s().kind)) {
         let (p, end) = e.span();

@@ -5,6 +5,7 @@
 //! slot means a line of no interest: one load and one multiplication decide about most lines.
 
 use super::state::kind;
+use crate::event::cred;
 use crate::siphash::{Carrier, State, init, prefix};
 
 /// Most names in a [`Names`].
@@ -15,6 +16,9 @@ pub const NAME_BYTES: usize = 31;
 pub const NAME_MIN: usize = 3;
 /// Most credential headers beside `Authorization`.
 pub const CRED_HEADERS: usize = 8;
+
+/// Most query keys, and most cookies.
+pub const PARAMS: usize = 8;
 
 /// One name with its colon, as four words that are compared under a mask after folding the case of letters.
 #[repr(C)]
@@ -35,16 +39,29 @@ pub struct Name {
 #[derive(Clone, Copy)]
 pub struct Names {
     pub(super) mult: u32,
-    pub(super) pad: u32,
+    /// 1 when there are query keys.
+    pub(super) query: u32,
     /// Index of the first name of each slot, 0 for none.
     pub(super) first: [u8; 32],
     /// Entry 0 is not used.
     pub(super) name: [Name; NAMES + 1],
     /// `SipHash` state behind the prefix, by kind.
     pub(super) sip: [State; 32],
+    /// Query keys, then cookies, eight of each; the first with `len` 0 ends them.
+    pub(super) param: [Param; 2 * PARAMS],
 }
 
-const _: () = assert!(core::mem::size_of::<Names>() == 8 + 32 + 16 * 104 + 32 * 32);
+/// A query key or cookie name with its `=`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Param {
+    pub(super) word: [u64; 4],
+    pub(super) mask: [u64; 4],
+    pub(super) len: u32,
+    pub(super) pad: u32,
+}
+
+const _: () = assert!(core::mem::size_of::<Names>() == 8 + 32 + 16 * 104 + 32 * 32 + 16 * 72);
 
 /// Why a table cannot be built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,17 +97,28 @@ impl Names {
     /// No names at all.
     pub const EMPTY: Self = Self {
         mult: 0,
-        pad: 0,
+        query: 0,
         first: [0; 32],
         name: [Name { word: [0; 4], fold: [0; 4], mask: [0; 4], len: 0, kind: 0, next: 0, pad: 0 };
             NAMES + 1],
         sip: [[0; 4]; 32],
+        param: [Param { word: [0; 4], mask: [0; 4], len: 0, pad: 0 }; 2 * PARAMS],
     };
 
     /// Names for requests: framing, and credential headers in order of priority. `authorization` among them gets the kinds of
     /// its own, header `n` otherwise `CRED + n`. `key` is the installation key.
     pub fn request(headers: &[&str], key: [u64; 2]) -> Result<Self, NamesError> {
-        if headers.len() > CRED_HEADERS {
+        Self::request_with(headers, &[], &[], key)
+    }
+
+    /// As [`Names::request`], with query keys (kinds `QUERY + n`) and cookies (`COOKIE + n`) that carry credentials.
+    pub fn request_with(
+        headers: &[&str],
+        query: &[&str],
+        cookies: &[&str],
+        key: [u64; 2],
+    ) -> Result<Self, NamesError> {
+        if headers.len() > CRED_HEADERS || query.len() > PARAMS || cookies.len() > PARAMS {
             return Err(NamesError::TooMany);
         }
         let mut list = [("", 0); NAMES];
@@ -98,11 +126,30 @@ impl Names {
         let credentials = headers.iter().zip(kind::CRED..).map(|(name, kind)| {
             (*name, if name.eq_ignore_ascii_case("authorization") { kind::AUTH } else { kind })
         });
-        for (to, entry) in list.iter_mut().zip(FRAMING.into_iter().chain(credentials)) {
+        let cookie = (!cookies.is_empty()).then_some(("cookie", kind::COOKIE));
+        for (to, entry) in list.iter_mut().zip(FRAMING.into_iter().chain(cookie).chain(credentials)) {
             *to = entry;
             len += 1;
         }
-        Self::build(list.get(..len).unwrap_or_default(), key)
+        let mut names = Self::build(list.get(..len).unwrap_or_default(), key)?;
+        names.query = u32::from(!query.is_empty());
+        let (queries, jar) = names.param.split_at_mut(PARAMS);
+        let (mut next_query, mut next_cookie) = (cred::QUERY, cred::COOKIE);
+        for (to, name) in queries.iter_mut().zip(query) {
+            *to = Param::new(name)?;
+            if let Some(to) = names.sip.get_mut(next_query as usize) {
+                *to = prefix(key, Carrier::Query(name.as_bytes()));
+            }
+            next_query += 1;
+        }
+        for (to, name) in jar.iter_mut().zip(cookies) {
+            *to = Param::new(name)?;
+            if let Some(to) = names.sip.get_mut(next_cookie as usize) {
+                *to = prefix(key, Carrier::Cookie(name.as_bytes()));
+            }
+            next_cookie += 1;
+        }
+        Ok(names)
     }
 
     /// Names for responses: what frames the body.
@@ -140,7 +187,7 @@ impl Names {
             if let Some(to) = names.name.get_mut(index) {
                 *to = entry;
             }
-            if *kind >= kind::CRED
+            if (kind::CRED..cred::QUERY).contains(kind)
                 && let Some(to) = names.sip.get_mut(*kind as usize)
             {
                 *to = prefix(key, Carrier::Header(name.as_bytes()));
@@ -182,6 +229,26 @@ impl Name {
             }
         }
         entry
+    }
+}
+
+impl Param {
+    fn new(name: &str) -> Result<Self, NamesError> {
+        if name.is_empty() || name.len() > NAME_BYTES {
+            return Err(NamesError::Length);
+        }
+        // what ends a name or a value somewhere cannot be part of one
+        if name.bytes().any(|b| b <= b' ' || matches!(b, b'=' | b'&' | b';' | b'#' | b'?' | 0x7f)) {
+            return Err(NamesError::Byte);
+        }
+        let mut entry = Self { word: [0; 4], mask: [0; 4], len: name.len() as u32 + 1, pad: 0 };
+        for (at, byte) in name.bytes().chain([b'=']).enumerate() {
+            if let (Some(word), Some(mask)) = (entry.word.get_mut(at / 8), entry.mask.get_mut(at / 8)) {
+                *word |= u64::from(byte) << (at % 8 * 8);
+                *mask |= 0xff << (at % 8 * 8);
+            }
+        }
+        Ok(entry)
     }
 }
 

@@ -21,6 +21,8 @@ use crate::event::CREDS;
 ///              |<------------------- Content-Length ------------ BODY <-------------|
 ///              |<-- trailers: HEADER <-- 0 -- CHUNK <--> DATA <------ chunked ------|
 ///              |                                 CLOSE (until the connection ends) <|
+///
+///  With configured query keys or cookies, START and HEADER go through QUERY or COOKIE; each value found there is a VALUE.
 ///            fail --> OPAQUE <---------- 101, 2xx to CONNECT -----------------------+
 /// ```
 pub mod phase {
@@ -32,6 +34,10 @@ pub mod phase {
     pub const VALUE: u8 = 2;
     /// At the start of a chunk-size line.
     pub const CHUNK: u8 = 3;
+    /// In a request target, while query keys are looked for.
+    pub const QUERY: u8 = 4;
+    /// In a `Cookie` value, while cookies are looked for.
+    pub const COOKIE: u8 = 5;
     /// In a body of known length.
     pub const BODY: u8 = 8;
     /// In the data of a chunk.
@@ -102,6 +108,8 @@ pub mod kind {
     pub const START: u8 = 32;
     /// The rest of a chunk-size line.
     pub const CHUNK_EXT: u8 = 33;
+    /// The `Cookie` header, when cookies are configured.
+    pub const COOKIE: u8 = 34;
 
     /// Whether a value of this kind is fingerprinted.
     #[inline(always)]
@@ -158,9 +166,9 @@ pub struct Stream {
     pub same: u8,
     /// 1 when there were more credentials than [`CREDS`].
     pub more: u8,
-    /// How far the credential in progress is: before its value, behind its scheme, in its bytes.
+    /// How far the credential in progress is: before its value, behind its scheme, in its bytes; or the search for one.
     pub stage: u8,
-    /// Byte that ends the credential in progress, 0 for none.
+    /// Byte that ends the credential in progress (of several the first), 0 for none.
     pub delim: u8,
     /// Length of the message hashed so far, modulo 256.
     pub hashed: u8,

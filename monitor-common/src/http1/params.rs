@@ -1,0 +1,146 @@
+//! Credentials in the request target (`?api_key=...`) and in cookies: finds configured names and hands their values to
+//! [`super::credential`]. Without configured names none of this runs.
+//!
+//! Names are compared byte by byte: percent-encoding is not decoded and case matters, as in the programs that read them.
+
+use super::state::{flag, kind, phase};
+use super::window::{Machine, ONES, blank, index, low_byte, opaque, zeros};
+use super::{Env, SEG, need};
+use crate::event::cred;
+
+/// `Stream::stage`: between parameters, looking for a separator.
+pub(super) const SEEK: u8 = 0;
+/// At the start of a parameter's name.
+pub(super) const NAME: u8 = 1;
+/// In the path, looking for the query.
+pub(super) const PATH: u8 = 2;
+
+/// Bytes that must be visible to compare a name: 31, and the `=`.
+const VISIBLE: u32 = 32;
+/// Names of each kind.
+const NAMES: u32 = 8;
+/// Blanks skipped in front of a cookie's name in one tick.
+const SKIPS: u32 = 8;
+
+/// Offset of the first of three bytes, or of an LF, at or after `p`; `u32::MAX` when there is none in `SEG` bytes.
+#[inline(always)]
+pub(super) fn find_any<E: Env>(e: &Machine<'_, E>, p: u32, bytes: [u8; 3]) -> u32 {
+    let [a, b, c] = [ONES * bytes[0] as u64, ONES * bytes[1] as u64, ONES * bytes[2] as u64];
+    let mut q = p;
+    let mut i = 0;
+    while i < SEG / 8 {
+        let w = e.word::<0>(q);
+        // the lowest mark of each is right, so the lowest of all is
+        let t = zeros(w ^ a) | zeros(w ^ b) | zeros(w ^ c) | zeros(w ^ (ONES * b'\n' as u64));
+        if t != 0 {
+            return q.wrapping_add(low_byte(t));
+        }
+        q = q.wrapping_add(8);
+        i = opaque(i + 1);
+    }
+    u32::MAX
+}
+
+/// The request line at `p` begins: goes on with its target.
+#[inline(always)]
+pub(super) fn target<E: Env>(e: &mut Machine<'_, E>, p: u32) {
+    let blank = find_any(e, p, [b' '; 3]);
+    e.c().pos = if blank == u32::MAX { p } else { blank.wrapping_add(1) };
+    e.s().phase = phase::QUERY;
+    e.s().stage = PATH;
+}
+
+/// Advances in a target or in a `Cookie` value. True: nothing more can be done in this read.
+#[inline(always)]
+pub(super) fn params<E: Env>(e: &mut Machine<'_, E>, ph: u8, p0: u32, end: u32) -> bool {
+    let query = ph == phase::QUERY;
+    let mut p = p0;
+    let stage = e.s().stage;
+    if stage == NAME {
+        let mut i = 0;
+        while i < SKIPS && !query {
+            if !blank(e.byte(p)) {
+                break;
+            }
+            p = p.wrapping_add(1);
+            i = opaque(i + 1);
+        }
+        p = e.forget(p);
+        e.c().pos = p;
+        if p >= end {
+            return need(e);
+        }
+        if i == SKIPS {
+            return false;
+        }
+        if end.wrapping_sub(p) < VISIBLE && e.find_lf(p) >= end {
+            return need(e);
+        }
+        e.s().stage = SEEK;
+        return named(e, query, p);
+    }
+    let separator = if !query {
+        b';'
+    } else if stage == PATH {
+        b'?'
+    } else {
+        b'&'
+    };
+    let stops = if query { [separator, b'#', b' '] } else { [separator; 3] };
+    let q = find_any(e, p, stops);
+    let q = e.forget(q);
+    if q >= end {
+        // none of these bytes matters, but a CR, which tells CRLF from a bare LF
+        let far = end.wrapping_sub(p) > SEG;
+        let cr = u32::from(e.byte(end.wrapping_sub(1)) == b'\r');
+        e.c().pos = if far { p.wrapping_add(SEG) } else { end.wrapping_sub(cr) };
+        return !far && need(e);
+    }
+    let byte = e.byte(q);
+    if byte == separator {
+        e.c().pos = q.wrapping_add(1);
+        e.s().stage = NAME;
+    } else if query {
+        // the rest is an ordinary request line
+        e.c().pos = q;
+        e.s().phase = phase::VALUE;
+        e.s().kind = kind::START;
+    } else {
+        if e.byte(q.wrapping_sub(1)) != b'\r' {
+            e.s().flags |= flag::BARE_LF;
+        }
+        e.c().pos = q.wrapping_add(1);
+        e.s().phase = phase::HEADER;
+        e.s().kind = kind::SKIP;
+    }
+    false
+}
+
+/// Is the name at `p` a configured one? Then its value is a credential.
+#[inline(always)]
+fn named<E: Env>(e: &mut Machine<'_, E>, query: bool, p: u32) -> bool {
+    let w = e.words4(p);
+    let first = if query { 0 } else { NAMES };
+    let mut j = 0;
+    while j < NAMES {
+        let n = &e.nm().param[index(first + j, 2 * NAMES - 1)];
+        if n.len == 0 {
+            return false;
+        }
+        let d = ((w[0] ^ n.word[0]) & n.mask[0])
+            | ((w[1] ^ n.word[1]) & n.mask[1])
+            | ((w[2] ^ n.word[2]) & n.mask[2])
+            | ((w[3] ^ n.word[3]) & n.mask[3]);
+        if d == 0 {
+            let len = n.len;
+            let k = j as u8 + if query { cred::QUERY } else { cred::COOKIE };
+            e.s().kind = k;
+            e.s().phase = phase::VALUE;
+            e.c().pos = p.wrapping_add(len);
+            super::credential::enter(e, k);
+            return false;
+        }
+        j = opaque(j + 1);
+    }
+    false
+}
