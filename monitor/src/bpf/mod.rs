@@ -181,9 +181,13 @@ fn follow(worker: &Worker, record: &[u8]) {
 
 /// Requests: framing headers and credentials; responses: framing headers only.
 fn names(options: &Options) -> Result<[Names; 2]> {
-    let headers: Vec<&str> = options.headers.iter().map(String::as_str).collect();
-    let requests = Names::request(&headers, options.key)
-        .map_err(|error| anyhow::anyhow!("[identity] headers: {error:?}"))?;
+    fn list(names: &[String]) -> Vec<&str> {
+        names.iter().map(String::as_str).collect()
+    }
+    let (headers, query, cookies) =
+        (list(&options.headers), list(&options.query_keys), list(&options.cookies));
+    let requests = Names::request_with(&headers, &query, &cookies, options.key)
+        .map_err(|error| anyhow::anyhow!("[identity] headers, query_keys or cookies: {error:?}"))?;
     Ok([requests, Names::response()])
 }
 
