@@ -91,5 +91,5 @@ fn path_with_cargo_bin() -> Option<OsString> {
 }
 
 fn var(name: &str) -> String {
-    env::var(name).unwrap_or_else(|_| panic!("cargo sets {name} for build scripts"))
+    env::var(name).expect("cargo sets it for build scripts")
 }

@@ -172,9 +172,9 @@ pub unsafe fn open(conn: *mut Conn, sk: *mut c_void, role: u8, joined: bool) {
 #[inline(always)]
 pub unsafe fn client_key(peer: *const Peer) -> u64 {
     // SAFETY: the caller's promise.
-    let [a, b] = unsafe { (*peer).remote };
-    let b = if unsafe { (*peer).family } == AF_UNIX { 0 } else { b };
-    let a = if unsafe { (*peer).family } == AF_UNIX { a & 0xffff_ffff } else { a };
+    let ([a, b], family) = unsafe { ((*peer).remote, (*peer).family) };
+    // a Unix peer is its user
+    let (a, b) = if family == AF_UNIX { (a & 0xffff_ffff, 0) } else { (a, b) };
     (a.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ b.rotate_left(29)).wrapping_mul(0xD6E8_FEB8_6659_FD93)
 }
 

@@ -9,6 +9,7 @@
     clippy::not_unsafe_ptr_arg_deref,
     reason = "pointers come from helpers; the verifier proves each access"
 )]
+#![allow(clippy::needless_pass_by_value, reason = "the macros hand programs their context by value")]
 
 mod conn;
 mod frame;

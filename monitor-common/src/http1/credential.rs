@@ -137,7 +137,7 @@ pub(super) fn credential<E: Env>(e: &mut Machine<'_, E>, k: u8, p0: u32, nl: u32
     let mut i = 0;
     while i < SEG / 8 {
         let r = stop.wrapping_sub(p);
-        if r < 8 || r > SEG {
+        if !(8..=SEG).contains(&r) {
             break;
         }
         let m = e.word::<0>(p);
@@ -241,11 +241,11 @@ fn scheme<E: Env>(e: &Machine<'_, E>, p: u32, stop: u32) -> ([u64; 2], u32) {
     if n >= SCHEME {
         return ([0; 2], 0);
     }
-    let low = if n >= 8 { u64::MAX } else { !(u64::MAX << (n * 8 & 63)) };
+    let low = if n >= 8 { u64::MAX } else { !(u64::MAX << ((n * 8) & 63)) };
     let high = if n >= 16 {
         u64::MAX
     } else if n > 8 {
-        !(u64::MAX << ((n - 8) * 8 & 63))
+        !(u64::MAX << (((n - 8) * 8) & 63))
     } else {
         0
     };

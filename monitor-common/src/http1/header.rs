@@ -250,7 +250,7 @@ const fn dec8(w: u64, n: u32) -> u64 {
         return 0;
     }
     // the digits in the high bytes, zeros below: three steps add up neighbours
-    let x = (w << ((8 - n) * 8 & 63)) & 0x0f0f_0f0f_0f0f_0f0f;
+    let x = (w << (((8 - n) * 8) & 63)) & 0x0f0f_0f0f_0f0f_0f0f;
     let x = x.wrapping_mul(2561) >> 8 & 0x00ff_00ff_00ff_00ff;
     let x = x.wrapping_mul(6_553_601) >> 16 & 0x0000_ffff_0000_ffff;
     x.wrapping_mul(42_949_672_960_001) >> 32

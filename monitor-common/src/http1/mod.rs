@@ -57,7 +57,7 @@ const END: u32 = 2;
 /// `Cur::event`: framing was lost.
 const LOST: u32 = 4;
 
-const _: () = assert!(HOLD < 64 && TAIL + 8 <= 24 && HOLD as usize + FILL as usize + 1 <= WIN);
+const _: () = assert!(HOLD < 64 && TAIL + 8 <= 24 && HOLD as usize + (FILL as usize) < WIN);
 
 /// What the machine runs on: window, state, and what to do with its findings.
 ///

@@ -1,4 +1,10 @@
 //! A host for the framing machine, a byte-by-byte reference parser, and a generator of streams.
+#![allow(
+    clippy::undocumented_unsafe_blocks,
+    clippy::missing_safety_doc,
+    clippy::format_push_string,
+    reason = "one harness for every test: `Host` owns window and state for the whole run, nothing else points to them"
+)]
 #![allow(clippy::unwrap_used, clippy::panic, dead_code)]
 
 pub mod generate;

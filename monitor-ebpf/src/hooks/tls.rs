@@ -62,7 +62,7 @@ pub unsafe fn bind(sk: *mut c_void, socket_mark: *mut Mark) {
         }
         let mut peer: Peer = core::mem::zeroed();
         conn::learn_peer(sk as u64, bpf_get_socket_cookie(sk), &raw mut peer);
-        if TLS_PEERS.insert(&key((*call).ssl), &peer, 0).is_ok() {
+        if TLS_PEERS.insert(key((*call).ssl), peer, 0).is_ok() {
             (*socket_mark).state = mark::TLS_BOUND;
         }
     }
