@@ -315,7 +315,7 @@ impl Tail {
     fn start(place: &Place) -> Self {
         let dir = crate::harness::open_dir();
         let out = dir.path().join("out");
-        let mut command = Command::new(crate::harness::weir::BINARY);
+        let mut command = Command::new(crate::harness::weir::binary());
         command.args(["tail", "-o", "jsonl", "--socket"]).arg(place.socket());
         let child = crate::harness::process::Guard::spawn(&mut command, &out, &out);
         Self { child, dir }

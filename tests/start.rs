@@ -8,7 +8,7 @@ use monitor::view::Direction::{Inbound, Outbound};
 
 use crate::harness::process::{Finished, run};
 use crate::harness::servers;
-use crate::harness::weir::{BINARY, Place, Weir, get};
+use crate::harness::weir::{Place, Weir, binary, get};
 use crate::harness::{LIMIT, clients, need, note, open_dir, skipped, tool, turn, until};
 
 /// Checks that a start failed with one error that has all of `words`, and that it left nothing.
@@ -33,14 +33,14 @@ fn without_root() {
     let place = Place::new("");
     // Where any user can reach it.
     let dir = open_dir();
-    let binary = dir.path().join("weir");
-    std::fs::copy(BINARY, &binary).unwrap();
-    std::fs::set_permissions(&binary, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let program = dir.path().join("weir");
+    std::fs::copy(binary(), &program).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
     std::fs::set_permissions(place.state(), std::fs::Permissions::from_mode(0o777)).unwrap();
     std::fs::set_permissions(place.dir(), std::fs::Permissions::from_mode(0o777)).unwrap();
     let done = run(Command::new(tool("setpriv").unwrap())
         .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
-        .arg(&binary)
+        .arg(&program)
         .args(["run", "--config"])
         .arg(place.config()));
     refused(&place, &done, &["root"]);
@@ -54,8 +54,8 @@ fn without_btf() {
     // A mount namespace of its own, where an empty directory lies over the type information.
     let hide = "mount -t tmpfs none /sys/kernel/btf || exit 77; exec \"$@\"";
     let mut command = Command::new(tool("unshare").unwrap());
-    command.args(["--mount", "--propagation", "private", "sh", "-c", hide, "sh", BINARY, "run", "--config"]);
-    let done = run(command.arg(place.config()));
+    command.args(["--mount", "--propagation", "private", "sh", "-c", hide, "sh"]);
+    let done = run(command.arg(binary()).args(["run", "--config"]).arg(place.config()));
     if done.status.code() == Some(77) {
         skipped("cannot hide the kernel's type information");
         return;
@@ -114,11 +114,11 @@ fn broken_configurations() {
         let place = Place::new(text);
         let done = run(&mut place.command());
         refused(&place, &done, words);
-        let checked = run(Command::new(BINARY).args(["config", "check", "--config"]).arg(place.config()));
+        let checked = run(Command::new(binary()).args(["config", "check", "--config"]).arg(place.config()));
         assert!(!checked.status.success(), "config check accepts {text:?}");
     }
     let place = Place::new("");
-    run(Command::new(BINARY).args(["config", "check", "--config"]).arg(place.config())).ok();
+    run(Command::new(binary()).args(["config", "check", "--config"]).arg(place.config())).ok();
     std::fs::remove_file(place.config()).unwrap();
     refused(&place, &run(&mut place.command()), &["weir.toml"]);
 }
@@ -182,7 +182,7 @@ fn doctor_and_status() {
     assert!(status.records_produced >= status.records_delivered);
     // A client without a daemon: one error, and what to do.
     let place = Place::new("");
-    let done = run(Command::new(BINARY).arg("status").arg("--socket").arg(place.socket()));
+    let done = run(Command::new(binary()).arg("status").arg("--socket").arg(place.socket()));
     assert_eq!(done.status.code(), Some(1), "{}", done.err);
     assert!(done.err.contains(place.socket().to_str().unwrap()), "{}", done.err);
 }

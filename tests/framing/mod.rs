@@ -113,12 +113,13 @@ fn every_split() {
 fn half_open_heads() {
     need!();
     let _turn = turn();
-    allow_files(30_000);
+    // Both ends are here, and both have a head that does not end: at least 19,000 of them on any host.
+    let count = 10_000.min((allow_files(21_000) - 500) / 2);
     let weir = Weir::start();
     let before = weir.own(Inbound);
     let resident = resident_bytes(weir.pid());
     let wire = Wire::new("127.0.0.1:0");
-    let mut pairs: Vec<Pair> = (0..10_000)
+    let mut pairs: Vec<Pair> = (0..count)
         .map(|n| {
             let mut pair = wire.open();
             pair.up(format!(
@@ -130,8 +131,8 @@ fn half_open_heads() {
         .collect();
     weir.settle();
     let grown = resident_bytes(weir.pid()).saturating_sub(resident);
-    note(&format!("10,000 half-open heads: {:.1} MiB more resident", grown as f64 / 1_048_576.0));
-    assert!(grown < 64 << 20, "{grown} bytes more resident with 10,000 half-open heads");
+    note(&format!("{count} half-open heads: {:.1} MiB more resident", grown as f64 / 1_048_576.0));
+    assert!(grown < 64 << 20, "{grown} bytes more resident with half-open heads");
     assert_eq!(weir.own(Inbound), before, "a head that has not ended was counted");
     for pair in pairs.iter_mut().step_by(100) {
         pair.up("\r\n\r\n");

@@ -126,12 +126,19 @@ pub fn effective_uid() -> u32 {
     unsafe { libc::geteuid() }
 }
 
-/// Lets this process have `count` files open.
-pub fn allow_files(count: u64) {
-    let limit = libc::rlimit { rlim_cur: count, rlim_max: count };
+/// Lets this process have `wanted` files open, or as many as the host allows; returns how many.
+pub fn allow_files(wanted: u64) -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: wanted, rlim_max: wanted };
     // SAFETY: the pointer is to a live, initialised `rlimit`, which the kernel only reads.
-    let failed = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
-    assert_eq!(failed, 0, "cannot raise the limit of open files to {count}");
+    if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } == 0 {
+        return wanted;
+    }
+    // SAFETY: the pointer is to a live `rlimit`, which the kernel writes.
+    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: as for the first call.
+    unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
+    limit.rlim_cur
 }
 
 /// Children of `pid`.

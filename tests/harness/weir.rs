@@ -1,7 +1,7 @@
 //! The daemon under test: starts it, asks it, stops it.
 //!
-//! Counts are asked per process through the command line, as an operator would ask. Requests that the harness itself
-//! makes are known ([`Weir::own`] takes them out), so a test may use this very process as server and client.
+//! Counts are asked per process through the command line, as an operator would ask. A test may use this very process as
+//! server and client: [`Weir::own`] takes out the requests that the harness makes by itself.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -18,15 +18,13 @@ use super::process::{Finished, Guard, run, run_with};
 use super::raw::Wire;
 use super::{LIMIT, bpf, note, open_dir, until};
 
-/// The program under test.
-pub const BINARY: &str = env!("CARGO_BIN_EXE_weir");
+/// The program under test: the one built with the tests, or what `WEIR_TEST_BINARY` names.
+pub fn binary() -> PathBuf {
+    std::env::var_os("WEIR_TEST_BINARY").map_or_else(|| env!("CARGO_BIN_EXE_weir").into(), PathBuf::from)
+}
 
 /// Path of the requests that mark a moment, see [`Weir::settle`].
 const MARK: &str = "/weir-integration-mark";
-
-/// Requests that this process has served and made for the harness's own ends.
-static SERVED: AtomicU64 = AtomicU64::new(0);
-static MADE: AtomicU64 = AtomicU64::new(0);
 
 /// Directories, socket and port of one installation; outlives the daemons that run in it.
 #[derive(Clone)]
@@ -80,7 +78,7 @@ impl Place {
 
     /// `weir run` in this place.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(BINARY);
+        let mut command = Command::new(binary());
         command.args(["run", "--config"]).arg(self.config());
         command
     }
@@ -127,12 +125,12 @@ impl Weir {
 
     /// Runs a client command against this daemon.
     pub fn run(&self, args: &[&str]) -> Finished {
-        run(Command::new(BINARY).args(args).arg("--socket").arg(self.place.socket()))
+        run(Command::new(binary()).args(args).arg("--socket").arg(self.place.socket()))
     }
 
     /// Runs a client command with `input` on its standard input.
     pub fn run_with(&self, args: &[&str], input: &str) -> Finished {
-        let mut command = Command::new(BINARY);
+        let mut command = Command::new(binary());
         command.args(args).arg("--socket").arg(self.place.socket());
         run_with(&mut command, input.as_bytes(), LIMIT)
     }
@@ -178,12 +176,12 @@ impl Weir {
         rows
     }
 
-    /// Requests of this very process in one direction, without those of the harness. Everything done before is in it.
+    /// Requests of this very process in one direction, without marks; take the difference of two. Everything done before
+    /// is in it. Scrapes are none: the daemon does not count requests for its own metrics.
     pub fn own(&self, direction: Direction) -> u64 {
         self.settle();
-        let of_harness = if direction == Direction::Inbound { &SERVED } else { &MADE };
         let count = self.count(&[std::process::id()], direction);
-        count.wrapping_sub(of_harness.load(Ordering::Relaxed))
+        count.checked_sub(self.marks.load(Ordering::Relaxed)).expect("marks are missing from this process's count")
     }
 
     /// Requests of `pids` after everything done before has been counted.
@@ -200,8 +198,6 @@ impl Weir {
             pair.up(format!("GET {MARK} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
             pair.down("HTTP/1.1 204 No Content\r\n\r\n");
             pair.server_closes();
-            SERVED.fetch_add(1, Ordering::Relaxed);
-            MADE.fetch_add(1, Ordering::Relaxed);
             let sent = self.marks.fetch_add(1, Ordering::Relaxed) + 1;
             until("a request of the harness itself to be counted", LIMIT, || {
                 let marked = self.routes().into_iter().filter(|row| row.route == MARK);
@@ -296,7 +292,6 @@ pub fn free_port() -> u16 {
 pub fn get(port: u16, path: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
-    MADE.fetch_add(1, Ordering::Relaxed);
     stream
         .write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes())
         .ok()?;
