@@ -95,7 +95,7 @@ fn twenty_units_and_users_call_five_servers() {
             0,
         );
     }
-    findings.equal("losses", weir.losses(), Vec::new());
+    findings.equal("losses", weir.losses(1000), Vec::new());
     findings.none();
     drop(servers);
     drop(running);

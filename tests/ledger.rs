@@ -66,6 +66,6 @@ fn the_ledger_closes() {
         let status = weir.status();
         (status.records_produced == status.records_delivered).then_some(())
     });
-    assert_eq!(weir.losses(), Vec::new());
+    assert_eq!(weir.losses(2 * REQUESTS), Vec::new());
     assert_eq!(weir.count(&server.pids, Inbound), REQUESTS);
 }

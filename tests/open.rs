@@ -41,7 +41,7 @@ fn idle_connections_are_picked_up() {
     findings.equal("outbound", weir.own(Outbound) - before.1, 160);
     let routes = weir.routes();
     findings.equal("requests from before", routes.iter().any(|row| row.route == "/before"), false);
-    findings.equal("losses", weir.losses(), Vec::new());
+    findings.equal("losses", weir.losses(1000), Vec::new());
     findings.none();
 }
 

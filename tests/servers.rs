@@ -26,7 +26,7 @@ fn compare(server: &Server, clients: &[Named]) {
         findings.equal(&format!("{name}, outbound"), weir.settled(&[client.pid], Outbound), client.made);
         findings.equal(&format!("after {name}, inbound"), weir.count(&server.pids, Inbound), made);
     }
-    findings.equal("losses", weir.losses(), Vec::new());
+    findings.equal("losses", weir.losses(2 * made), Vec::new());
     findings.equal("inbound at the end", weir.settled(&server.pids, Inbound), made);
     findings.none();
 }

@@ -42,7 +42,7 @@ fn every_case() {
             }
         }
     }
-    findings.equal("losses", weir.losses(), Vec::new());
+    findings.equal("losses", weir.losses(total), Vec::new());
     findings.none();
 }
 
@@ -104,7 +104,7 @@ fn every_split() {
         let counts: Vec<u64> = rows.map(|row| row.totals.requests).collect();
         findings.equal(&format!("requests of the one credential, {direction:?}"), counts, vec![total]);
     }
-    findings.equal("losses", weir.losses(), Vec::new());
+    findings.equal("losses", weir.losses(total), Vec::new());
     findings.none();
 }
 
