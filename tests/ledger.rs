@@ -17,6 +17,7 @@ fn a_stopped_daemon_loses_no_count() {
     let server = servers::nginx(None);
     let weir = Weir::start_with("[observe]\nring_bytes = \"64KiB\"\n");
     weir.settle();
+    let identity = weir.fingerprint("Bearer ledger");
     send_signal(weir.pid(), libc::SIGSTOP);
     clients::ab(&server.url, REQUESTS, 16, &["-k", "-H", "Authorization: Bearer ledger"]);
     server.expect("ab", REQUESTS);
@@ -26,7 +27,7 @@ fn a_stopped_daemon_loses_no_count() {
     for direction in [Inbound, Outbound] {
         let count = || {
             let rows = weir.identities().into_iter();
-            let of_credential = rows.filter(|row| row.kind == "bearer" && row.direction == direction);
+            let of_credential = rows.filter(|row| row.identity == identity && row.direction == direction);
             of_credential.map(|row| row.totals.requests).sum::<u64>()
         };
         // What was lost is added from the kernel's own counters from time to time.

@@ -74,25 +74,32 @@ fn busy_connections_are_joined() {
     in_answer_body.down(&rest);
     in_head.up("ning of a line\r\n\r\n");
     in_head.down(OK);
-    for pair in [&mut in_request_body, &mut awaiting_answer, &mut in_answer_body, &mut in_head] {
+    let joined = [
+        ("request-body", &mut in_request_body),
+        ("awaiting-answer", &mut awaiting_answer),
+        ("answer-body", &mut in_answer_body),
+        ("head", &mut in_head),
+    ];
+    let names = joined.each_ref().map(|(name, _)| format!("/next/{name}"));
+    for ((_, pair), path) in joined.into_iter().zip(&names) {
         for _ in 0..2 {
-            pair.up(get("/next"));
+            pair.up(get(path));
             pair.down(OK);
         }
     }
     let mut findings = Findings::default();
     findings.equal("inbound", weir.own(Inbound) - before.0, 8);
     findings.equal("outbound", weir.own(Outbound) - before.1, 8);
-    for row in weir.routes() {
-        findings.equal(
-            &format!("{} is a request", row.route),
-            row.route == "/decoy" || row.route == "/begun",
-            false,
-        );
-        if row.route == "/next" {
-            findings.equal("requests of /next", row.totals.requests, 8);
-            findings.equal("answers of /next", row.totals.status[2], 8);
+    let routes = weir.routes();
+    for direction in [Inbound, Outbound] {
+        for name in &names {
+            let row = routes.iter().find(|row| row.direction == direction && row.route == *name);
+            let counts = row.map(|row| (row.totals.requests, row.totals.status[2]));
+            findings.equal(&format!("{name}, {direction:?}: requests and answers"), counts, Some((2, 2)));
         }
+    }
+    for decoy in ["/decoy", "/begun"] {
+        findings.equal(&format!("{decoy} is a request"), routes.iter().any(|row| row.route == decoy), false);
     }
     findings.none();
 }

@@ -99,8 +99,8 @@ fn every_split() {
     findings.equal("inbound", weir.own(Inbound) - before.0, total);
     findings.equal("outbound", weir.own(Outbound) - before.1, total);
     for direction in [Inbound, Outbound] {
-        let rows =
-            weir.identities().into_iter().filter(|row| row.direction == direction && row.kind == "bearer");
+        let rows = weir.own_identities().into_iter();
+        let rows = rows.filter(|row| row.direction == direction && row.kind == "bearer");
         let counts: Vec<u64> = rows.map(|row| row.totals.requests).collect();
         findings.equal(&format!("requests of the one credential, {direction:?}"), counts, vec![total]);
     }
@@ -134,11 +134,12 @@ fn half_open_heads() {
     note(&format!("{count} half-open heads: {:.1} MiB more resident", grown as f64 / 1_048_576.0));
     assert!(grown < 64 << 20, "{grown} bytes more resident with half-open heads");
     assert_eq!(weir.own(Inbound), before, "a head that has not ended was counted");
+    let completed = count.div_ceil(100);
     for pair in pairs.iter_mut().step_by(100) {
         pair.up("\r\n\r\n");
         pair.down(OK);
     }
-    assert_eq!(weir.own(Inbound) - before, 100);
+    assert_eq!(weir.own(Inbound) - before, completed);
     drop(pairs);
-    assert_eq!(weir.own(Inbound) - before, 100, "closing counted something");
+    assert_eq!(weir.own(Inbound) - before, completed, "closing counted something");
 }

@@ -48,6 +48,17 @@ impl Guard {
         send_signal(self.pid(), signal);
     }
 
+    /// Asks it to end and waits a while; does not fail, so that it may be used while a test is failing.
+    pub fn end_soon(&mut self) {
+        let start = Instant::now();
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.signal(libc::SIGTERM);
+        }
+        while matches!(self.child.try_wait(), Ok(None)) && start.elapsed() < Duration::from_secs(5) {
+            std::thread::yield_now();
+        }
+    }
+
     /// Sends a signal and waits for the end.
     pub fn stop(&mut self, signal: i32) -> ExitStatus {
         self.signal(signal);

@@ -83,6 +83,13 @@ impl Server {
     }
 }
 
+impl Drop for Server {
+    fn drop(&mut self) {
+        // A master that is killed leaves its workers behind; one that is asked takes them with it.
+        self.guard.end_soon();
+    }
+}
+
 /// `http.server` of Python, one thread per connection (`threading`), or a server written on asyncio (`asyncio`).
 pub fn python(kind: &str, tls: Option<&Certificate>, home: &Home<'_>) -> Server {
     let mut command = Command::new(tool("python3").unwrap());
