@@ -42,6 +42,7 @@ pub(crate) const fn init(key: [u64; 2]) -> State {
 }
 
 #[inline(always)]
+#[allow(clippy::many_single_char_names, reason = "as in the definition of the hash")]
 const fn round(v: State) -> State {
     let [mut a, mut b, mut c, mut d] = v;
     a = a.wrapping_add(b);

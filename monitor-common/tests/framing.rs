@@ -1,5 +1,5 @@
 //! The framing machine against the reference parser, at every split.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::many_single_char_names)]
 
 mod support;
 

@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::sync::LazyLock;
+
 use monitor_common::event::cred;
 use monitor_common::http1::*;
 use monitor_common::siphash::{Carrier, fingerprint};
@@ -11,7 +13,7 @@ use support::{KEY, Rng, run};
 const QUERY: [&str; 3] = ["api_key", "k", "an-access-token-of-31-characters"];
 const COOKIES: [&str; 2] = ["sid", "__Host-session"];
 
-fn names() -> Names {
+static NAMES: LazyLock<Names> = LazyLock::new(|| {
     Names::request_with(
         &["authorization", "x-api-key"],
         &[QUERY[0], QUERY[1], &QUERY[2][..31]],
@@ -19,18 +21,18 @@ fn names() -> Names {
         KEY,
     )
     .unwrap()
-}
+});
 
 /// Kinds and fingerprints of the first request, which must not depend on the split, and the number of requests.
 fn credentials(d: &[u8]) -> (Vec<(u8, u64)>, usize, u32) {
-    let names = names();
+    let names = &NAMES;
     let mut whole = Conn::NEW;
-    let (messages, lost) = run(false, &mut whole, &names, d, &[]);
+    let (messages, lost) = run(false, &mut whole, names, d, &[]);
     let mut patterns: Vec<Vec<usize>> = (1..d.len()).map(|cut| vec![cut]).collect();
     patterns.push((1..d.len()).collect());
     for cuts in patterns {
         let mut conn = Conn::NEW;
-        let split = run(false, &mut conn, &names, d, &cuts);
+        let split = run(false, &mut conn, names, d, &cuts);
         assert_eq!(split, (messages.clone(), lost), "cuts {cuts:?} of {:?}", String::from_utf8_lossy(d));
     }
     let found = messages.first().map_or(vec![], |m| {
@@ -133,7 +135,7 @@ fn repeated_requests_keep_their_own_query() {
     let plain = "GET / HTTP/1.1\r\nHost: example.com\r\nCookie: sid=abcdef\r\nAccept: */*\r\n\r\n";
     let d = [plain, plain, &one("1"), plain, &one("2"), plain].concat();
     let mut conn = Conn::NEW;
-    let (messages, lost) = run(false, &mut conn, &names(), d.as_bytes(), &[]);
+    let (messages, lost) = run(false, &mut conn, &NAMES, d.as_bytes(), &[]);
     let kinds: Vec<_> = messages.iter().map(|m| m.cred).collect();
     let (without, with) = ([24, 0, 0, 0], [17, 24, 0, 0]);
     assert_eq!((lost, kinds), (0, vec![without, without, with, without, with, without]));

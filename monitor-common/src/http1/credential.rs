@@ -53,14 +53,6 @@ pub(super) fn credential<E: Env>(e: &mut Machine<'_, E>, k: u8, p0: u32, nl: u32
         } else {
             e.s().flags |= flag::BARE_LF;
         }
-        let mut i = 0;
-        while i < SKIPS {
-            if stop <= p || !blank(e.byte(stop.wrapping_sub(1))) {
-                break;
-            }
-            stop = stop.wrapping_sub(1);
-            i = opaque(i + 1);
-        }
     } else {
         let lim = if end.wrapping_sub(p) > SEG { p.wrapping_add(SEG) } else { end };
         stop = lim.wrapping_sub(TAIL);
@@ -76,7 +68,7 @@ pub(super) fn credential<E: Env>(e: &mut Machine<'_, E>, k: u8, p0: u32, nl: u32
     }
     let seen = if found { stop } else { end }; // of the value
     let mut v: State;
-    let mut hashed;
+    let hashed;
     if stage == LEAD {
         v = e.nm().sip[index(k as u32, 31)];
         hashed = 16;
@@ -99,6 +91,8 @@ pub(super) fn credential<E: Env>(e: &mut Machine<'_, E>, k: u8, p0: u32, nl: u32
             if len != 0 && p < seen {
                 p = p.wrapping_add(1);
                 stage = GAP;
+            } else if aws4 {
+                e.s().delim = 0; // no access-key id
             }
             if stage == GAP && (aws4 || blank(e.byte(p)) || !found) {
                 keep(e, v, hashed, GAP, p);
@@ -131,6 +125,25 @@ pub(super) fn credential<E: Env>(e: &mut Machine<'_, E>, k: u8, p0: u32, nl: u32
             inner = true;
         }
     }
+    // From here on the paths above look the same to the verifier: the loops below are walked once, not once for each.
+    let facts = u32::from(over) | u32::from(inner) << 1 | u32::from(found) << 2 | u32::from(delim != 0) << 3;
+    let facts = e.forget(facts);
+    let (over, inner, found, delimited) = (facts & 1 != 0, facts & 2 != 0, facts & 4 != 0, facts & 8 != 0);
+    let hashed = e.forget(hashed as u32) as u8;
+    p = e.forget(p);
+    stop = e.forget(stop);
+    if over {
+        // Up to eight trailing blanks here; where there are more, a word of only blanks follows and is found below.
+        let mut i = 0;
+        while i < SKIPS {
+            if stop <= p || !blank(e.byte(stop.wrapping_sub(1))) {
+                break;
+            }
+            stop = stop.wrapping_sub(1);
+            i = opaque(i + 1);
+        }
+        stop = e.forget(stop);
+    }
     let start = p;
     let mut last = SPACES; // the final word, filled up with blanks
     let mut cut = false;
@@ -141,7 +154,7 @@ pub(super) fn credential<E: Env>(e: &mut Machine<'_, E>, k: u8, p0: u32, nl: u32
             break;
         }
         let m = e.word::<0>(p);
-        if maybe_blank((m >> 56) as u8) && (blanks(m) == HIGH || blanks(e.word::<1>(p)) == HIGH) {
+        if blank((m >> 56) as u8) && (blanks(m) == HIGH || blanks(e.word::<1>(p)) == HIGH) {
             last = m;
             cut = true;
             break;
@@ -150,7 +163,7 @@ pub(super) fn credential<E: Env>(e: &mut Machine<'_, E>, k: u8, p0: u32, nl: u32
         p = p.wrapping_add(8);
         i = opaque(i + 1);
     }
-    hashed = (p.wrapping_sub(start) as u8).wrapping_add(hashed);
+    let hashed = (p.wrapping_sub(start) as u8).wrapping_add(hashed);
     if !over && !cut {
         keep(e, v, hashed, BYTES, p);
         return false;
@@ -164,7 +177,7 @@ pub(super) fn credential<E: Env>(e: &mut Machine<'_, E>, k: u8, p0: u32, nl: u32
     let fp = finish(v, tail, hashed.wrapping_add(n));
     let number = if k != kind::AUTH {
         k
-    } else if delim != 0 {
+    } else if delimited {
         cred::AWS
     } else {
         cred::AUTHORIZATION
@@ -250,12 +263,6 @@ fn scheme<E: Env>(e: &Machine<'_, E>, p: u32, stop: u32) -> ([u64; 2], u32) {
         0
     };
     ([(m0 | CASE) & low, (m1 | CASE) & high], n)
-}
-
-/// True for blanks and six other bytes that are rare in credentials: decides whether to look closer.
-#[inline(always)]
-const fn maybe_blank(byte: u8) -> bool {
-    byte & !(b' ' | b'\t') == 0
 }
 
 /// The bytes of a final word up to its last one that is not blank, and their number.

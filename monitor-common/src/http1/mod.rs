@@ -11,6 +11,15 @@
 //! uninteresting lines, or one body skip. The window is filled by [`Env::fill`] as the machine asks for bytes, so a read has no
 //! limit; bodies are skipped by arithmetic and never copied. What is too short to judge (at most [`HOLD`] bytes) is held in the
 //! state and put in front of the next read.
+//!
+//! # Letters
+//! `e` machine, `s` stream, `c` cursor, `p` position, `q` a later one, `end` of the window's data, `nl` next LF, `w` word of eight
+//! bytes, `k` kind, `f` flags, `ph` phase, `v` value or hash state, `n` a count.
+#![allow(clippy::many_single_char_names, reason = "the letters above, the same everywhere")]
+#![allow(
+    clippy::cast_ptr_alignment,
+    reason = "words are read from any address, always with `read_unaligned`"
+)]
 
 mod body;
 mod credential;
@@ -57,7 +66,7 @@ const END: u32 = 2;
 /// `Cur::event`: framing was lost.
 const LOST: u32 = 4;
 
-const _: () = assert!(HOLD < 64 && TAIL + 8 <= 24 && HOLD as usize + (FILL as usize) < WIN);
+const _: () = assert!(HOLD < 64 && TAIL + 7 < 24 && HOLD as usize + (FILL as usize) < WIN);
 
 /// What the machine runs on: window, state, and what to do with its findings.
 ///

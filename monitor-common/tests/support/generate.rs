@@ -1,5 +1,7 @@
 //! Random messages that a strict server would accept.
 
+use std::fmt::Write;
+
 use super::{HEADERS, Rng};
 
 /// Text that must not be mistaken for a message.
@@ -57,18 +59,18 @@ pub fn message(r: &mut Rng, resp: bool, method: Option<u8>, last: bool) -> Vec<u
     let mut nobody = false;
     if resp {
         while r.one(8) {
-            s += &format!("HTTP/1.1 {} Wait{eol}X-Hint: 1{eol}{eol}", r.pick(&[100, 102, 103]));
+            let _ = write!(s, "HTTP/1.1 {} Wait{eol}X-Hint: 1{eol}{eol}", r.pick(&[100, 102, 103]));
         }
         let status = r.pick(&[200, 200, 200, 201, 204, 304, 404, 429, 500, 503]);
         let n = r.n(20);
-        s += &format!("HTTP/1.{} {status} {}{eol}", u8::from(!r.one(10)), r.text(n));
+        let _ = write!(s, "HTTP/1.{} {status} {}{eol}", u8::from(!r.one(10)), r.text(n));
         nobody = status == 204 || status == 304 || method == Some(4);
     } else {
         let m = r.pick(&[
             "GET", "POST", "PUT", "HEAD", "DELETE", "OPTIONS", "PATCH", "PROPFIND", "M-SEARCH", "get",
         ]);
         let n = r.pick(&[1, 5, 30, 200, 700]);
-        s += &format!("{m} /{} HTTP/1.{}{eol}", r.text(n).replace(' ', "%20"), u8::from(!r.one(10)));
+        let _ = write!(s, "{m} /{} HTTP/1.{}{eol}", r.text(n).replace(' ', "%20"), u8::from(!r.one(10)));
     }
     let mut h: Vec<String> = vec![];
     for _ in 0..r.n(25) {
@@ -163,11 +165,11 @@ fn chunked(r: &mut Rng) -> String {
         }
         let long = format!(";ext=\"quoted\";more={}", "a".repeat(32));
         let ext = r.pick(&["", "", ";a=b", &long, " "]);
-        body += &format!("{:x}{ext}\r\n{c}{}", c.len(), if r.one(15) { "\n" } else { "\r\n" });
+        let _ = write!(body, "{:x}{ext}\r\n{c}{}", c.len(), if r.one(15) { "\n" } else { "\r\n" });
     }
     body += r.pick(&["0\r\n", "0;last\r\n", "000\r\n", "00000000000000000000\r\n"]);
     for _ in 0..if r.one(3) { r.n(4) } else { 0 } {
-        body += &format!("X-Trailer: {}\r\nAuthorization: Bearer trailer\r\n", r.text(10));
+        let _ = write!(body, "X-Trailer: {}\r\nAuthorization: Bearer trailer\r\n", r.text(10));
     }
     body += "\r\n";
     body

@@ -1,12 +1,18 @@
 //! A host for the framing machine, a byte-by-byte reference parser, and a generator of streams.
 #![allow(
-    clippy::undocumented_unsafe_blocks,
+    clippy::unwrap_used,
+    clippy::panic,
     clippy::missing_safety_doc,
-    clippy::format_push_string,
-    reason = "one harness for every test: `Host` owns window and state for the whole run, nothing else points to them"
+    missing_docs,
+    dead_code,
+    clippy::many_single_char_names
 )]
-#![allow(clippy::unwrap_used, clippy::panic, dead_code)]
+#![allow(
+    clippy::undocumented_unsafe_blocks,
+    reason = "pointers to what the host itself owns or borrows for its whole life"
+)]
 
+pub mod checks;
 pub mod generate;
 pub mod reference;
 
