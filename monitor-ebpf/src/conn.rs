@@ -102,23 +102,35 @@ pub fn peer_pid(sk: u64) -> u32 {
     raw::kernel::<u32>(pid + config!(pid_nr) as u64).unwrap_or(0)
 }
 
+/// Whether a socket is plain TCP, so that `struct tcp_sock` is behind it.
+#[inline(always)]
+fn is_tcp(sk: u64) -> bool {
+    const TCP: u16 = 6;
+    raw::kernel::<u16>(sk + config!(sock_protocol) as u64).unwrap_or(0) == TCP
+}
+
+/// Bytes that the process has taken from a TCP socket so far.
+#[inline(always)]
+fn taken(sk: u64) -> i64 {
+    let received = raw::kernel::<u64>(sk + config!(tcp_received) as u64).unwrap_or(0);
+    let next = raw::kernel::<u32>(sk + config!(tcp_rcv_nxt) as u64).unwrap_or(0);
+    let copied = raw::kernel::<u32>(sk + config!(tcp_copied_seq) as u64).unwrap_or(0);
+    received.wrapping_sub(next.wrapping_sub(copied) as u64) as i64
+}
+
 /// Whether what looks like a request is the middle of an upload that began before Weir: more went this way before, and
 /// nothing ever came back. (In a later upload of a connection that is as old, the look-alike cannot be told; its response
 /// corrects the framing.)
 #[inline(always)]
 pub fn is_in_first_upload(sk: u64, n: u32, receives: bool) -> bool {
-    const TCP: u16 = 6;
-    if raw::kernel::<u16>(sk + config!(sock_protocol) as u64).unwrap_or(0) != TCP {
+    if !is_tcp(sk) {
         return false;
     }
-    let received = raw::kernel::<u64>(sk + config!(tcp_received) as u64).unwrap_or(0);
     if receives {
-        let next = raw::kernel::<u32>(sk + config!(tcp_rcv_nxt) as u64).unwrap_or(0);
-        let copied = raw::kernel::<u32>(sk + config!(tcp_copied_seq) as u64).unwrap_or(0);
         let sent = raw::kernel::<u64>(sk + config!(tcp_sent) as u64).unwrap_or(1);
-        let unread = next.wrapping_sub(copied) as u64;
-        return sent == 0 && received.wrapping_sub(unread) as i64 > n as i64;
+        return sent == 0 && taken(sk) > n as i64;
     }
+    let received = raw::kernel::<u64>(sk + config!(tcp_received) as u64).unwrap_or(0);
     let written = raw::kernel::<u32>(sk + config!(tcp_write_seq) as u64).unwrap_or(0);
     let una = raw::kernel::<u32>(sk + config!(tcp_snd_una) as u64).unwrap_or(0);
     let acked = raw::kernel::<u64>(sk + config!(tcp_acked) as u64).unwrap_or(0);

@@ -3,8 +3,10 @@
 use aya_ebpf::cty::{c_long, c_void};
 use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_user};
 use core::mem::offset_of;
-use monitor_common::event::{self, CREDS, HEAD_BYTES, request_flag, response_flag};
-use monitor_common::http1::{self, Cur, Env, Memo, Names, PRE, Shared, Stream, WIN, clamp, flag};
+use monitor_common::event::{self, CREDS, request_flag, response_flag};
+use monitor_common::http1::{
+    self, Cur, Env, Memo, Names, PRE, Shared, Stream, WIN, clamp, flag, window_bytes,
+};
 use monitor_common::kernel::{IdentityCount, IdentityKey};
 use monitor_common::ledger::Counter;
 
@@ -104,7 +106,7 @@ impl Frame {
             let same = (*stream).same != 0 && from == 0 && (*cur).block_at != u32::MAX;
             let end = if same { (*cur).block_at } else { (*cur).pos };
             let all = end.wrapping_sub(at);
-            let size = if all > HEAD_BYTES as u32 { 0 } else { all };
+            let size = window_bytes(all);
             let framing = (*stream).flags;
             let mut flags = 0;
             if same {
@@ -160,7 +162,7 @@ impl Frame {
                 role,
                 client: (*conn).client,
             });
-            let copied = clamp(size) as u64 + event::Request::SIZE as u64;
+            let copied = size as u64 + event::Request::SIZE as u64;
             ring::output(record.cast(), copied, Counter::LostRequest);
         }
     }
@@ -283,7 +285,7 @@ unsafe impl Env for Frame {
             (*self.conn).told |= told::SOMETHING;
             let stream = self.stream();
             let record = self.window(from, event::HeadPart::SIZE);
-            let n = clamp(to.wrapping_sub(from));
+            let n = window_bytes(to.wrapping_sub(from));
             record.cast::<event::HeadPart>().write_unaligned(event::HeadPart {
                 head: ring::head(event::HeadPart::KIND, event::HeadPart::SIZE as u32 + n),
                 conn: (*self.conn).id,

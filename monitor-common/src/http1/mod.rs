@@ -120,6 +120,13 @@ pub fn clamp(n: u32) -> u32 {
     opaque(if n > FILL { FILL } else { n }) & (WIN as u32 - 1)
 }
 
+/// At most `WIN - 1`, bounded as by [`clamp`]: bytes of the window that a record carries. Held bytes in front of a full window
+/// make a head longer than [`FILL`].
+#[inline(always)]
+pub fn window_bytes(n: u32) -> u32 {
+    opaque(if n > WIN as u32 - 1 { WIN as u32 - 1 } else { n }) & (WIN as u32 - 1)
+}
+
 /// Call before the first tick of a read of `len` bytes at `user`.
 #[inline(always)]
 pub fn begin<E: Env>(env: &mut E, user: u64, len: u32) {

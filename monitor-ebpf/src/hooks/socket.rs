@@ -8,7 +8,7 @@
 
 use aya_ebpf::bindings::BPF_SK_STORAGE_GET_F_CREATE;
 use aya_ebpf::cty::c_void;
-use aya_ebpf::helpers::generated::bpf_sk_storage_get;
+use aya_ebpf::helpers::generated::{bpf_sk_storage_delete, bpf_sk_storage_get};
 use aya_ebpf::macros::{btf_tracepoint, fexit};
 use aya_ebpf::programs::{BtfTracePointContext, FExitContext};
 use monitor_common::event::role;
@@ -52,6 +52,12 @@ fn on_call(sk: *mut c_void, ret: i32, flags: i32, way: Way) {
         return;
     }
     let mut conn = conn_of(sk);
+    // SAFETY: socket storage.
+    if !conn.is_null() && ret > 0 && unsafe { is_misjudged(conn, way) } {
+        // SAFETY: a socket from the hook's context; the pointer is not used again.
+        unsafe { bpf_sk_storage_delete((&raw const CONNS).cast_mut().cast(), sk) };
+        conn = core::ptr::null_mut();
+    }
     if conn.is_null() && (ret == 0 || !worth_a_look(sk, way)) {
         return;
     }
@@ -67,6 +73,20 @@ fn on_call(sk: *mut c_void, ret: i32, flags: i32, way: Way) {
     }
     // SAFETY: taken above.
     unsafe { frame::release(scratch) }
+}
+
+/// Whether the judgement of a connection's side was wrong: a response before any request was complete. That is what the rest of
+/// a body looks like which begins like a request and was taken for one.
+#[inline(always)]
+unsafe fn is_misjudged(conn: *mut Conn, way: Way) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let shared = &raw const (*conn).http.shared;
+        (*shared).req_seq == 0
+            && (*shared).resp_seq == 0
+            && (*conn).joined == 0
+            && ((*conn).role == role::INBOUND) == (way == Way::Send)
+    }
 }
 
 /// Bytes of a connection that carries HTTP. The only place that runs the framing: the verifier walks it once a program.

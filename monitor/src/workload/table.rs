@@ -142,14 +142,13 @@ impl Processes {
         }
         let executed = self.execs.pop(&(conn.tgid, conn.start_ns));
         let facts = source.process(conn.tgid, conn.start_ns);
-        let gone = facts.is_none();
         let facts = facts.unwrap_or_default();
         let comm = executed.as_ref().map_or_else(|| text(&conn.comm), |executed| executed.comm.clone());
         let exe = match (facts.exe, &executed) {
             (Some(exe), _) => {
                 escape(exe.strip_suffix(" (deleted)").unwrap_or(&exe).as_bytes(), PATH_CHARS).into()
             }
-            (None, Some(executed)) if gone && executed.file.starts_with('/') => executed.file.clone(),
+            (None, Some(executed)) if executed.file.starts_with('/') => executed.file.clone(),
             _ => format!("[{comm}]").into_boxed_str(),
         };
         // the root says nothing: on a hybrid host the named hierarchy of systemd still may
