@@ -231,7 +231,7 @@ fn planted_secrets_are_nowhere() {
         pair.up(format!("GET /long HTTP/1.1\r\n{filler}Authorization: Bearer {secret}\r\n\r\n"));
         pair.down(ACCEPTED);
     }
-    assert_eq!(weir.own(Inbound), 240);
+    assert_eq!(weir.own(Inbound), 240, "{:?}", weir.status().losses);
 
     let mut said = vec![("the log".to_owned(), weir.place.log()), ("/metrics".to_owned(), weir.metrics())];
     said.push(("tail".to_owned(), tail.stop(&weir)));
