@@ -14,20 +14,20 @@ use crate::{cargo, setup, vm};
 /// Arguments of `test`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Leave out the virtual machines and use fewer requests.
+    /// Use fewer requests.
     #[arg(long)]
     quick: bool,
-    /// Only tests whose name contains this; no virtual machines.
+    /// Run the integration tests on 6.1 and 6.12 in virtual machines, too. They take up to 15 minutes each under emulation and
+    /// are not known to pass yet.
+    #[arg(long, conflicts_with = "filter")]
+    machines: bool,
+    /// Only tests whose name contains this.
     filter: Option<String>,
 }
 
 /// The task itself. Every part runs, so that one report shows all that is wrong.
 pub fn run(args: &Args) -> Result<()> {
-    setup::ensure(if args.quick || args.filter.is_some() {
-        setup::Tier::Servers
-    } else {
-        setup::Tier::Test
-    })?;
+    setup::ensure(if args.machines { setup::Tier::Test } else { setup::Tier::Servers })?;
     let start = Instant::now();
     let mut counts = Counts::default();
     let filter = args.filter.as_deref();
@@ -38,7 +38,7 @@ pub fn run(args: &Args) -> Result<()> {
     let released =
         &["test", "--release", "--locked", "--package", "monitor", "--lib", "--test", "integration"][..];
     counts.part("as released", released, filter, environment)?;
-    if !args.quick && filter.is_none() {
+    if args.machines {
         counts.machines();
     }
     counts.close(start)
