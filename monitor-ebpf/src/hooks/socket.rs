@@ -12,7 +12,7 @@ use aya_ebpf::helpers::generated::{bpf_sk_storage_delete, bpf_sk_storage_get};
 use aya_ebpf::macros::{btf_tracepoint, fexit};
 use aya_ebpf::programs::{BtfTracePointContext, FExitContext};
 use monitor_common::event::role;
-use monitor_common::http1::{Start, plausible};
+use monitor_common::http1::{Start, phase, plausible};
 use monitor_common::ledger::Counter;
 
 use crate::maps::{CONNS, Conn, MARKS, Mark, Scratch, config, count, mark};
@@ -85,6 +85,7 @@ unsafe fn is_misjudged(conn: *mut Conn, way: Way) -> bool {
         (*shared).req_seq == 0
             && (*shared).resp_seq == 0
             && (*conn).joined == 0
+            && (*conn).http.req.phase != phase::OPAQUE
             && ((*conn).role == role::INBOUND) == (way == Way::Send)
     }
 }
