@@ -54,8 +54,6 @@ fn busy_connections_are_joined() {
     let wire = Wire::new("127.0.0.1:0");
     let decoy = "GET /decoy HTTP/1.1\r\nHost: decoy\r\n\r\n";
     let rest = format!("the rest of a body\r\n{decoy}{}", "b".repeat(1000));
-    // Text that reads like a method at the start of the first read would be taken for a request: a limit the README names.
-    let rest_of_answer = rest.replacen("the", "{ e", 1);
     let head = format!("POST /begun HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\nbegin", 5 + rest.len());
 
     let mut in_request_body = wire.open();
@@ -73,7 +71,7 @@ fn busy_connections_are_joined() {
     in_request_body.up(&rest);
     in_request_body.down(OK);
     awaiting_answer.down(OK);
-    in_answer_body.down(&rest_of_answer);
+    in_answer_body.down(&rest);
     in_head.up("ning of a line\r\n\r\n");
     in_head.down(OK);
     let joined = [

@@ -43,8 +43,6 @@ pub mod cred {
 
 /// Most credentials recorded for one request.
 pub const CREDS: usize = 4;
-/// Most bytes of a head that one record carries; longer heads arrive in [`HeadPart`]s first.
-pub const HEAD_BYTES: usize = 4096;
 /// `content_length` of a request whose body is chunked.
 pub const CHUNKED: u64 = u64::MAX;
 

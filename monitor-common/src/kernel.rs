@@ -171,4 +171,6 @@ pub mod tls_site {
     pub const OUT_ARG4: u64 = 2;
     /// The byte count is stored through the 5th argument, and 1 means success.
     pub const OUT_ARG5: u64 = 4;
+    /// The number of the site's library from this bit on: its connections are taken up once all its sites are probed.
+    pub const SET_SHIFT: u32 = 3;
 }

@@ -2,8 +2,11 @@
 
 use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, bpf_map_type::BPF_MAP_TYPE_TASK_STORAGE};
 use aya_ebpf::btf_maps::SkStorage;
+use aya_ebpf::cty::c_void;
+use aya_ebpf::helpers::generated::bpf_sk_storage_get;
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
+use monitor_common::event;
 use monitor_common::http1::{self, Cur, Names};
 use monitor_common::kernel::{Config, FileKey, IdentityCount, IdentityKey, TlsKey};
 use monitor_common::ledger::Counter;
@@ -26,6 +29,10 @@ pub fn load_config(word: *const u32) -> u32 {
     // SAFETY: a field of a valid static; volatile because the loader replaces the bytes after compilation.
     unsafe { core::ptr::read_volatile(word) }
 }
+
+/// Buffers of a connection that are looked at before it is judged not to carry HTTP. Only the first buffer after a change
+/// of direction counts, since only there a head can begin.
+pub const CHECKS: u8 = 32;
 
 /// What is known of a socket that carries no plaintext HTTP (yet).
 #[repr(C)]
@@ -102,8 +109,14 @@ pub struct Conn {
     pub told: u8,
     /// Requests for which an unknown peer of a TLS connection was looked up.
     pub tries: u8,
+    /// 1 when its side was judged for the second time: there is no third.
+    pub again: u8,
+    /// Of a TLS connection that is not judged yet, as in [`Mark`].
+    pub checks: u8,
+    /// As in [`Mark`].
+    pub last: u8,
     /// Zero.
-    pub pad: [u8; 7],
+    pub pad: [u8; 4],
 }
 
 /// Bits of [`Conn::told`].
@@ -126,8 +139,8 @@ pub struct TlsCall {
     pub out: u64,
     /// 1 while the call runs.
     pub active: u32,
-    /// 1 for a read.
-    pub read: u32,
+    /// What the site's attach cookie says: [`monitor_common::kernel::tls_site`].
+    pub site: u32,
 }
 
 /// One CPU's working memory.
@@ -139,8 +152,12 @@ pub struct Scratch {
     pub response: u32,
     /// Iovecs left after the current one.
     pub iov_left: u32,
+    /// [`Conn::again`] of a connection that begins with this call.
+    pub again: u8,
+    /// 1 between two segments of a call.
+    pub between: u8,
     /// Zero.
-    pub pad: u32,
+    pub pad: [u8; 2],
     /// Address of the next iovec.
     pub iov: u64,
     /// Bytes of the call left after the current segment.
@@ -149,6 +166,8 @@ pub struct Scratch {
     pub now: u64,
     /// Framing cursor.
     pub cur: Cur,
+    /// A connection's record is built here.
+    pub record: event::Conn,
     /// A record is built here in front of window bytes.
     pub window: [u8; http1::PRE + http1::WIN + http1::SLACK],
     /// The verifier bounds a copy out of the window by its largest start plus its largest length.
@@ -202,6 +221,9 @@ pub static NAMES: Array<Names> = Array::with_max_entries(2, 0);
 #[map]
 pub static IDENTITIES: HashMap<IdentityKey, IdentityCount> =
     HashMap::with_max_entries(131_072, BPF_F_NO_PREALLOC);
+/// Which hooks are in place, see [`is_on`].
+#[map]
+pub static SWITCH: Array<u32> = Array::with_max_entries(1, 0);
 /// Executables whose connections are not observed.
 #[map]
 pub static EXCLUDED: HashMap<FileKey, u32> = HashMap::with_max_entries(256, BPF_F_NO_PREALLOC);
@@ -211,6 +233,28 @@ pub static LEDGER: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::COU
 /// Records to the daemon.
 #[map]
 pub static RING: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
+
+/// Storage of a socket in `map`, null when there is none (or none could be made).
+#[inline(always)]
+pub fn storage<T>(map: *const c_void, sk: *mut c_void, flags: u32) -> *mut T {
+    // SAFETY: a socket-storage map and a socket from the hook's context.
+    unsafe { bpf_sk_storage_get(map.cast_mut(), sk, core::ptr::null_mut(), flags as u64).cast() }
+}
+
+/// The connection of a socket, null when it has none.
+#[inline(always)]
+pub fn conn_of(sk: *mut c_void) -> *mut Conn {
+    storage((&raw const CONNS).cast(), sk, 0)
+}
+
+/// Whether new connections are taken up by the hooks of set `number`: 0 for sockets, else one probed TLS library. The daemon
+/// counts up once a set is complete: with one direction hooked before the other, a busy connection's requests and
+/// responses would be numbered apart for good.
+#[inline(always)]
+pub fn is_on(number: u32) -> bool {
+    // SAFETY: one word, written by the daemon.
+    SWITCH.get_ptr(0).is_some_and(|complete| unsafe { core::ptr::read_volatile(complete) } > number)
+}
 
 /// Adds to a counter.
 #[inline(always)]

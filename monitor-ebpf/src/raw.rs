@@ -30,6 +30,23 @@ pub fn user<T: Copy>(address: u64) -> Option<T> {
     if result == 0 { Some(unsafe { value.assume_init() }) } else { None }
 }
 
+/// The first bytes of a buffer of `n`, at most 8, as a word; 0 where they cannot be read.
+#[inline(always)]
+pub fn first_word(address: u64, n: u32) -> u64 {
+    if n >= 8 {
+        return user::<u64>(address).unwrap_or(0);
+    }
+    let mut word = 0u64;
+    let mut i = 0;
+    while i < 7 {
+        if i < n {
+            word |= (user::<u8>(address + i as u64).unwrap_or(0) as u64) << (i * 8);
+        }
+        i += 1;
+    }
+    word
+}
+
 /// The current task as an address.
 #[inline(always)]
 pub fn task() -> u64 {
@@ -151,7 +168,17 @@ unsafe fn segments(scratch: *mut Scratch, iov: u64, count: u64, len: u32) -> Buf
     Buffers::UNCOVERED
 }
 
-/// The next segment of the call: address and length, 0 bytes when there is none.
+/// Whether the call has no segment left.
+///
+/// # Safety
+/// `scratch` must be this CPU's working memory.
+#[inline(always)]
+pub unsafe fn is_through(scratch: *mut Scratch) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { (*scratch).bytes_left == 0 || (*scratch).iov_left == 0 }
+}
+
+/// The next segment of the call: address and length, which may be 0.
 ///
 /// # Safety
 /// `scratch` must be this CPU's working memory.
@@ -160,7 +187,7 @@ pub unsafe fn next_segment(scratch: *mut Scratch) -> (u64, u32) {
     // SAFETY: the caller's promise.
     unsafe {
         let left = (*scratch).bytes_left;
-        if left == 0 || (*scratch).iov_left == 0 {
+        if is_through(scratch) {
             return (0, 0);
         }
         let Some([address, length]) = user::<[u64; 2]>((*scratch).iov) else {

@@ -268,7 +268,7 @@ pub const ALL: &[Case] = &[
         let head = format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", DECOY.len());
         let next = get(path);
         let (front, back) = head.as_bytes().split_at(11);
-        pair.up_vectored(&[front, back, DECOY.as_bytes(), next.as_bytes(), b"GET"]);
+        pair.up_vectored(&[b"", front, b"", back, b"", b"", DECOY.as_bytes(), next.as_bytes(), b"", b"GET"]);
         pair.down(OK.repeat(2));
         pair.up(&next[3..]);
         pair.down(OK);

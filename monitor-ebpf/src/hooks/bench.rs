@@ -13,10 +13,9 @@ use aya_ebpf::maps::{HashMap, RingBuf};
 use aya_ebpf::programs::{BtfTracePointContext, ProbeContext, RetProbeContext};
 use monitor_common::http1::{PRE, clamp};
 
-use super::socket::storage;
 use crate::conn::thread;
 use crate::frame;
-use crate::maps::MARKS;
+use crate::maps::{MARKS, storage};
 use crate::raw::{self, Found};
 
 /// Bytes of the buffer in a conventional record.

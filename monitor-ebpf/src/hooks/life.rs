@@ -8,46 +8,18 @@
 
 use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::generated::{
-    bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_uid_gid, bpf_ktime_get_ns,
-    bpf_probe_read_kernel_str,
+    bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_uid_gid, bpf_probe_read_kernel_str,
 };
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use monitor_common::event::{self, Exec};
 use monitor_common::ledger::Counter;
 
-use super::socket::conn_of;
-use crate::maps::{Conn, config};
+use crate::maps::{config, conn_of};
 use crate::{conn, frame, raw, ring};
 
 /// Longest file name in an `Exec` record.
 const NAME: u32 = 255;
-
-/// Tells the daemon that a connection ended, with the response that ended with it.
-///
-/// # Safety
-/// `conn` must be valid.
-#[inline(always)]
-pub unsafe fn closed(conn: *mut Conn) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        if (*conn).told == 0 {
-            return;
-        }
-        if let Some(scratch) = frame::scratch() {
-            frame::finish(conn, scratch);
-            frame::release(scratch);
-        }
-        let record = event::Close {
-            head: ring::head(event::Close::KIND, event::Close::SIZE as u32),
-            conn: (*conn).id,
-            ts_ns: bpf_ktime_get_ns(),
-            req_seq: (*conn).http.shared.req_seq,
-            resp_seq: (*conn).http.shared.resp_seq,
-        };
-        ring::send(&record, Counter::LostState);
-    }
-}
 
 /// `tcp_destroy_sock`.
 #[btf_tracepoint(function = "tcp_destroy_sock")]
@@ -56,7 +28,7 @@ pub fn tcp_destroy(ctx: BtfTracePointContext) -> i32 {
     let conn = conn_of(sk);
     if !conn.is_null() {
         // SAFETY: socket storage.
-        unsafe { closed(conn) }
+        unsafe { frame::closed(conn) }
     }
     0
 }

@@ -8,41 +8,26 @@
 
 use aya_ebpf::bindings::BPF_SK_STORAGE_GET_F_CREATE;
 use aya_ebpf::cty::c_void;
-use aya_ebpf::helpers::generated::{bpf_sk_storage_delete, bpf_sk_storage_get};
+use aya_ebpf::helpers::generated::bpf_sk_storage_delete;
 use aya_ebpf::macros::{btf_tracepoint, fexit};
 use aya_ebpf::programs::{BtfTracePointContext, FExitContext};
-use monitor_common::event::role;
+use monitor_common::event::{role, transport};
 use monitor_common::http1::{Start, phase, plausible};
 use monitor_common::ledger::Counter;
 
-use crate::maps::{CONNS, Conn, MARKS, Mark, Scratch, config, count, mark};
+use crate::hooks::tls;
+use crate::maps::{CHECKS, CONNS, Conn, MARKS, Mark, Scratch, config, conn_of, count, is_on, mark, storage};
 use crate::raw::{self, Buffers, Found};
-use crate::{conn, frame, hooks::tls};
+use crate::{conn, frame};
 
 const MSG_PEEK: i32 = 0x2;
 const MSG_ERRQUEUE: i32 = 0x2000;
-
-/// Buffers of a socket that are looked at before it is judged not to carry HTTP. Only the first buffer after a change
-/// of direction counts, since only there a head can begin.
-const CHECKS: u8 = 32;
 
 /// Direction of a call.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Way {
     Receive,
     Send,
-}
-
-/// Storage of a socket in `map`, null when there is none (or none could be made).
-#[inline(always)]
-pub fn storage<T>(map: *const c_void, sk: *mut c_void, flags: u32) -> *mut T {
-    // SAFETY: a socket-storage map and a socket from the hook's context.
-    unsafe { bpf_sk_storage_get(map.cast_mut(), sk, core::ptr::null_mut(), flags as u64).cast() }
-}
-/// The connection of a socket, null when it has none.
-#[inline(always)]
-pub fn conn_of(sk: *mut c_void) -> *mut Conn {
-    storage((&raw const CONNS).cast(), sk, 0)
 }
 
 /// A call on `sk` moved `ret` bytes.
@@ -54,39 +39,75 @@ fn on_call(sk: *mut c_void, ret: i32, flags: i32, way: Way) {
     let mut conn = conn_of(sk);
     // SAFETY: socket storage.
     if !conn.is_null() && ret > 0 && unsafe { is_misjudged(conn, way) } {
-        // SAFETY: a socket from the hook's context; the pointer is not used again.
-        unsafe { bpf_sk_storage_delete((&raw const CONNS).cast_mut().cast(), sk) };
-        conn = core::ptr::null_mut();
+        conn = forget(sk);
     }
-    if conn.is_null() && (ret == 0 || !worth_a_look(sk, way)) {
+    if conn.is_null() && (ret == 0 || !is_on(0) || !worth_a_look(sk, way)) {
         return;
     }
-    let Some(scratch) = frame::scratch() else { return };
+    let Some(scratch) = frame::scratch() else {
+        if !conn.is_null() && ret > 0 {
+            // SAFETY: socket storage.
+            unsafe { frame::give_up(conn, conn::is_response(conn, way == Way::Receive)) }
+        }
+        return;
+    };
     // SAFETY: this CPU's scratch.
     let buffers = unsafe { raw::buffers(scratch, ret as u32) };
-    if conn.is_null() {
-        conn = first_bytes(sk, &buffers, ret as u32, way);
+    if conn.is_null()
+        // SAFETY: socket storage.
+        || unsafe {
+            conn::is_unproven(conn, conn::is_response(conn, way == Way::Receive)) && (*conn).again == 0
+        }
+    {
+        let again = u8::from(!conn.is_null());
+        // SAFETY: this CPU's scratch.
+        unsafe { (*scratch).again = again }
+        let start = start(&buffers);
+        // A request from the side that was to answer: what was taken for a request is the rest of a body. (The storage is
+        // looked up anew so that the verifier need not follow both cases from here.)
+        conn = if start == Start::Request { forget(sk) } else { conn_of(sk) };
+        if conn.is_null() {
+            conn = first_bytes(sk, &buffers, start, ret as u32, way);
+            if !conn.is_null() {
+                // SAFETY: socket storage and this CPU's scratch.
+                unsafe { (*conn).again = (*scratch).again }
+            }
+        }
     }
     if !conn.is_null() {
         // SAFETY: a connection of this socket and this CPU's scratch.
-        unsafe { data(conn, scratch, &buffers, ret as u32, way) }
+        unsafe {
+            if way == Way::Send && (*conn).role == role::OUTBOUND {
+                conn::number_late_request(conn, sk as u64, ret as u32);
+            }
+            data(conn, scratch, &buffers, ret as u32, way);
+        }
     }
     // SAFETY: taken above.
     unsafe { frame::release(scratch) }
 }
 
-/// Whether the judgement of a connection's side was wrong: a response before any request was complete. That is what the rest of
-/// a body looks like which begins like a request and was taken for one.
+/// Takes back that a socket carries HTTP: it is judged again.
+#[inline(always)]
+fn forget(sk: *mut c_void) -> *mut Conn {
+    let conn = conn_of(sk);
+    if !conn.is_null() {
+        // SAFETY: socket storage.
+        unsafe { conn::tell_end(conn) }
+    }
+    // SAFETY: a socket from the hook's context; its storage is not used again.
+    unsafe { bpf_sk_storage_delete((&raw const CONNS).cast_mut().cast(), sk) };
+    core::ptr::null_mut()
+}
+
+/// Whether the judgement of a connection's side was wrong: a response before any request was complete. That is what the rest
+/// of a body looks like which begins like a request and was taken for one.
 #[inline(always)]
 unsafe fn is_misjudged(conn: *mut Conn, way: Way) -> bool {
     // SAFETY: the caller's promise.
     unsafe {
-        let shared = &raw const (*conn).http.shared;
-        (*shared).req_seq == 0
-            && (*shared).resp_seq == 0
-            && (*conn).joined == 0
+        conn::is_unproven(conn, conn::is_response(conn, way == Way::Receive))
             && (*conn).http.req.phase != phase::OPAQUE
-            && ((*conn).role == role::INBOUND) == (way == Way::Send)
     }
 }
 
@@ -95,11 +116,20 @@ unsafe fn is_misjudged(conn: *mut Conn, way: Way) -> bool {
 unsafe fn data(conn: *mut Conn, scratch: *mut Scratch, buffers: &Buffers, n: u32, way: Way) {
     // SAFETY: the caller's promise.
     unsafe {
-        let response = ((*conn).role == role::INBOUND) == (way == Way::Send);
+        let response = conn::is_response(conn, way == Way::Receive);
         if n == 0 {
             // end of file: the peer closed its sending half
-            if way == Way::Receive && response {
-                frame::finish(conn, scratch);
+            if way == Way::Receive {
+                if response {
+                    frame::finish(conn, scratch);
+                }
+                // nothing tells later that a Unix socket is gone
+                let shared = &raw const (*conn).http.shared;
+                let between = matches!((*conn).http.resp.phase, phase::START | phase::OPAQUE);
+                if (*conn).transport == transport::UNIX && between && (*shared).req_seq == (*shared).resp_seq
+                {
+                    conn::tell_end(conn);
+                }
             }
             return;
         }
@@ -151,19 +181,22 @@ fn worth_a_look(sk: *mut c_void, way: Way) -> bool {
     true
 }
 
+/// What the bytes of a call begin like.
+#[inline(always)]
+fn start(buffers: &Buffers) -> Start {
+    if buffers.found != Found::User {
+        return Start::No;
+    }
+    plausible(raw::first_word(buffers.address, buffers.first), buffers.first)
+}
+
 /// Looks at the first bytes after a change of direction. Returns the connection when HTTP begins, else null.
 #[inline(always)]
-fn first_bytes(sk: *mut c_void, buffers: &Buffers, n: u32, way: Way) -> *mut Conn {
+fn first_bytes(sk: *mut c_void, buffers: &Buffers, start: Start, n: u32, way: Way) -> *mut Conn {
     let none = core::ptr::null_mut();
-    if buffers.found != Found::User {
-        if buffers.found == Found::Uncovered {
-            count(Counter::UncoveredCall, 1);
-        }
-        return none;
+    if buffers.found == Found::Uncovered {
+        count(Counter::UncoveredCall, 1);
     }
-    let (user, first) = (buffers.address, buffers.first);
-    let word = if first >= 8 { raw::user::<u64>(user) } else { short_word(user, first) };
-    let start = plausible(word.unwrap_or(0), first);
     let side = match (start, way) {
         (Start::Request, Way::Receive) | (Start::Response, Way::Send) => role::INBOUND,
         (Start::Request, Way::Send) | (Start::Response, Way::Receive) => role::OUTBOUND,
@@ -191,27 +224,12 @@ fn first_bytes(sk: *mut c_void, buffers: &Buffers, n: u32, way: Way) -> *mut Con
     }
     // SAFETY: fresh socket storage, zero.
     unsafe {
-        conn::open(conn, sk, side, start == Start::Response);
+        conn::open(conn, sk, side);
         if start == Start::Response {
-            // it answers a request that went by before: the next response is number 0
-            (*conn).http.shared.resp_seq = u32::MAX;
+            conn::join(conn);
         }
     }
     conn
-}
-
-/// The first `n` (less than 8) bytes of a buffer.
-#[inline(always)]
-fn short_word(user: u64, n: u32) -> Option<u64> {
-    let mut word = 0u64;
-    let mut i = 0;
-    while i < 7 {
-        if i < n {
-            word |= (raw::user::<u8>(user + i as u64)? as u64) << (i * 8);
-        }
-        i += 1;
-    }
-    Some(word)
 }
 
 /// First look at a socket: one that cannot or must not be observed is judged at once.
@@ -255,10 +273,21 @@ pub fn tcp_send(ctx: FExitContext) -> i32 {
     0
 }
 
-/// `tcp_sendpage`: the bytes come from a file.
+/// `tcp_sendpage`: the bytes come from a file, so they can only be part of a body.
 #[fexit(function = "tcp_sendpage")]
 pub fn tcp_page(ctx: FExitContext) -> i32 {
-    on_call(ctx.arg(0), ctx.arg(5), 0, Way::Send);
+    let ret: i32 = ctx.arg(5);
+    let conn = conn_of(ctx.arg(0));
+    // SAFETY: socket storage.
+    if ret <= 0 || conn.is_null() || unsafe { (*conn).http.shared.opaque } != 0 {
+        return 0;
+    }
+    let Some(scratch) = frame::scratch() else { return 0 };
+    // SAFETY: a connection of this socket and this CPU's scratch, taken above.
+    unsafe {
+        frame::skip(conn, scratch, conn::is_response(conn, false), ret as u32);
+        frame::release(scratch);
+    }
     0
 }
 

@@ -14,12 +14,11 @@ use aya_ebpf::macros::{uprobe, uretprobe};
 use aya_ebpf::programs::{ProbeContext, RetProbeContext};
 use core::ptr;
 use monitor_common::event::{role, transport};
-use monitor_common::http1::{Start, plausible};
+use monitor_common::http1::{Start, phase, plausible};
 use monitor_common::kernel::{TlsKey, tls_site};
 use monitor_common::ledger::Counter;
 
-use super::life;
-use crate::maps::{CALLS, Conn, Mark, Peer, TLS, TLS_PEERS, TlsCall, ZERO, count, mark, told};
+use crate::maps::{CALLS, CHECKS, Conn, Mark, Peer, TLS, TLS_PEERS, TlsCall, ZERO, count, is_on, mark, told};
 use crate::{conn, frame, raw};
 
 /// Requests for which an unknown peer is looked up again.
@@ -39,6 +38,14 @@ fn call_of_thread(flags: u32) -> *mut TlsCall {
     }
 }
 
+/// The TLS call that this thread is in, null when there is none.
+#[inline(always)]
+fn active_call() -> *mut TlsCall {
+    let call = call_of_thread(0);
+    // SAFETY: thread storage.
+    if call.is_null() || unsafe { (*call).active } == 0 { ptr::null_mut() } else { call }
+}
+
 #[inline(always)]
 fn key(ssl: u64) -> TlsKey {
     TlsKey { ssl, tgid: conn::tgid(), pad: 0 }
@@ -51,19 +58,18 @@ fn key(ssl: u64) -> TlsKey {
 /// `socket_mark` must be socket storage of `sk`.
 #[inline(always)]
 pub unsafe fn bind(sk: *mut c_void, socket_mark: *mut Mark) {
-    let call = call_of_thread(0);
+    let call = active_call();
     if call.is_null() {
         return;
     }
     // SAFETY: thread storage; the caller's promise.
     unsafe {
-        if (*call).active == 0 {
-            return;
-        }
         let mut peer: Peer = core::mem::zeroed();
         conn::learn_peer(sk as u64, bpf_get_socket_cookie(sk), &raw mut peer);
         if TLS_PEERS.insert(key((*call).ssl), peer, 0).is_ok() {
             (*socket_mark).state = mark::TLS_BOUND;
+        } else {
+            count(Counter::NoTlsState, 1);
         }
     }
 }
@@ -91,7 +97,13 @@ pub fn tls_enter(ctx: ProbeContext) -> u32 {
         return 0;
     }
     // SAFETY: thread storage.
-    unsafe { *call = TlsCall { ssl, buf, out, active: 1, read: (site & tls_site::READ) as u32 } }
+    unsafe {
+        // TLS inside TLS: the call around this one is lost
+        if (*call).active != 0 && (*call).ssl != ssl {
+            count(Counter::LostTlsCall, 1);
+        }
+        *call = TlsCall { ssl, buf, out, active: 1, site: site as u32 };
+    }
     0
 }
 
@@ -114,15 +126,12 @@ pub fn tls_after(ctx: ProbeContext) -> u32 {
 /// The call of this thread ended with `result`: frames what it moved.
 #[inline(always)]
 fn returned(result: i32) {
-    let call = call_of_thread(0);
+    let call = active_call();
     if call.is_null() {
         return;
     }
     // SAFETY: thread storage.
     unsafe {
-        if (*call).active == 0 {
-            return;
-        }
         (*call).active = 0;
         if result <= 0 {
             return;
@@ -136,34 +145,33 @@ fn returned(result: i32) {
             return;
         };
         if moved != 0 && moved <= 0x7fff_ffff {
-            plaintext((*call).ssl, (*call).buf, moved as u32, (*call).read != 0);
+            plaintext((*call).ssl, (*call).buf, moved as u32, (*call).site);
         }
     }
 }
 
 /// Plaintext of a TLS connection.
 #[inline(always)]
-unsafe fn plaintext(ssl: u64, buf: u64, n: u32, read: bool) {
+unsafe fn plaintext(ssl: u64, buf: u64, n: u32, site: u32) {
+    let read = site & tls_site::READ as u32 != 0;
     let key = key(ssl);
-    let mut conn = TLS.get_ptr_mut(key);
-    let mut fresh = false;
-    if conn.is_none() {
-        let Some(zero) = ZERO.get_ptr(0) else { return };
-        // SAFETY: a zeroed value, which is a connection not begun.
-        if TLS.insert(key, unsafe { &*zero }, 1).is_err() {
-            count(Counter::NoTlsState, 1);
-            return;
-        }
-        conn = TLS.get_ptr_mut(key);
-        fresh = true;
+    let mut known = TLS.get_ptr_mut(key);
+    if known.is_none() && !is_on(site >> tls_site::SET_SHIFT) {
+        return;
     }
-    let Some(conn) = conn else { return };
+    let mut checks = 0;
+    if let Some(conn) = known
+        // SAFETY: a map value.
+        && unsafe { is_misjudged(conn, buf, n, read) }
+    {
+        // SAFETY: a map value; the pointer is not used again.
+        checks = unsafe { (*conn).checks };
+        end(key);
+        known = None;
+    }
+    let Some(conn) = known.or_else(|| insert(key, checks)) else { return };
     // SAFETY: a map value.
     unsafe {
-        if fresh {
-            (*conn).id = fresh_id();
-            (*conn).transport = transport::TLS;
-        }
         if (*conn).http.shared.opaque != 0 {
             return;
         }
@@ -176,43 +184,78 @@ unsafe fn plaintext(ssl: u64, buf: u64, n: u32, read: bool) {
                 (*conn).told &= !told::CONN;
             }
         }
-        let Some(scratch) = frame::scratch() else { return };
-        (*scratch).iov_left = 0;
-        (*scratch).bytes_left = 0;
         if (*conn).role == role::UNKNOWN {
             judge(conn, buf, n, read);
-            if (*conn).role != role::UNKNOWN && conn::is_excluded() {
-                (*conn).http.shared.opaque = 1;
-                (*conn).role = role::UNKNOWN;
-            }
         }
-        if (*conn).role != role::UNKNOWN {
-            let response = ((*conn).role == role::INBOUND) != read;
-            frame::run(conn, scratch, response, buf, n);
+        if (*conn).role == role::UNKNOWN {
+            return;
         }
+        let response = conn::is_response(conn, read);
+        let Some(scratch) = frame::scratch() else {
+            frame::give_up(conn, response);
+            return;
+        };
+        (*scratch).iov_left = 0;
+        (*scratch).bytes_left = 0;
+        frame::run(conn, scratch, response, buf, n);
         frame::release(scratch);
     }
 }
 
-/// First plaintext: which side of HTTP is this, if any?
+/// A connection that begins; `checks` is not 0 when it is judged again.
 #[inline(always)]
-unsafe fn judge(conn: *mut Conn, buf: u64, n: u32, read: bool) {
-    let mut word = 0u64;
-    let mut i = 0;
-    while i < 8 {
-        if i < n {
-            word |= (raw::user::<u8>(buf + i as u64).unwrap_or(0) as u64) << (i * 8);
-        }
-        i += 1;
+fn insert(key: TlsKey, checks: u8) -> Option<*mut Conn> {
+    let zero = ZERO.get_ptr(0)?;
+    // SAFETY: a zeroed value, which is a connection not begun.
+    if TLS.insert(key, unsafe { &*zero }, 1).is_err() {
+        count(Counter::NoTlsState, 1);
+        return None;
     }
+    let conn = TLS.get_ptr_mut(key)?;
+    // SAFETY: a map value.
+    unsafe {
+        (*conn).id = fresh_id();
+        (*conn).transport = transport::TLS;
+        (*conn).checks = checks;
+        (*conn).again = u8::from(checks != 0);
+    }
+    Some(conn)
+}
+
+/// Whether a connection's side was judged wrong, see the same of a socket.
+#[inline(always)]
+unsafe fn is_misjudged(conn: *mut Conn, buf: u64, n: u32, read: bool) -> bool {
     // SAFETY: the caller's promise.
     unsafe {
-        match plausible(word, n) {
+        (*conn).role != role::UNKNOWN
+            && (*conn).again == 0
+            && conn::is_unproven(conn, conn::is_response(conn, read))
+            && ((*conn).http.req.phase != phase::OPAQUE
+                || plausible(raw::first_word(buf, n), n) == Start::Request)
+    }
+}
+
+/// First plaintext after a change of direction: which side of HTTP is this, if any?
+#[inline(always)]
+unsafe fn judge(conn: *mut Conn, buf: u64, n: u32, read: bool) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let last = 1 + read as u8;
+        if (*conn).last == last {
+            return;
+        }
+        (*conn).last = last;
+        (*conn).checks += 1;
+        let start = plausible(raw::first_word(buf, n), n);
+        if (*conn).checks > CHECKS || (start != Start::No && conn::is_excluded()) {
+            (*conn).http.shared.opaque = 1;
+            return;
+        }
+        match start {
             Start::Request => (*conn).role = if read { role::INBOUND } else { role::OUTBOUND },
             Start::Response => {
                 (*conn).role = if read { role::OUTBOUND } else { role::INBOUND };
-                (*conn).joined = 1;
-                (*conn).http.shared.resp_seq = u32::MAX;
+                conn::join(conn);
             }
             _ => {}
         }
@@ -226,21 +269,28 @@ fn fresh_id() -> u64 {
     unsafe { 1 << 63 | (bpf_ktime_get_ns() << 8) & !(1 << 63) | (bpf_get_smp_processor_id() as u64 & 0xff) }
 }
 
+/// Ends a connection, if there is one.
+#[inline(always)]
+fn end(key: TlsKey) {
+    if let Some(conn) = TLS.get_ptr_mut(key) {
+        // SAFETY: a map value.
+        unsafe { frame::closed(conn) }
+        let _ = TLS.remove(key);
+    }
+}
+
 /// `SSL_free(ssl)`: the connection ended.
 #[uprobe]
 pub fn tls_free(ctx: ProbeContext) -> u32 {
     let Some(ssl) = ctx.arg::<u64>(0) else { return 0 };
     let key = key(ssl);
-    if let Some(conn) = TLS.get_ptr_mut(key) {
-        // SAFETY: a map value.
-        unsafe { life::closed(conn) }
-        let _ = TLS.remove(key);
-    }
+    end(key);
     let _ = TLS_PEERS.remove(key);
     0
 }
 
-/// `SSL_set_fd(ssl, fd)`, `SSL_set_rfd`, `SSL_set_wfd`: the socket under the connection, when `fd` is one.
+/// `SSL_set_fd(ssl, fd)`, `SSL_set_rfd`, `SSL_set_wfd`: the socket under the connection, when `fd` is one. An object that had
+/// a connection begins another one.
 #[uprobe]
 pub fn tls_set_fd(ctx: ProbeContext) -> u32 {
     let (Some(ssl), Some(fd)) = (ctx.arg::<u64>(0), ctx.arg::<u64>(1)) else { return 0 };
@@ -249,6 +299,10 @@ pub fn tls_set_fd(ctx: ProbeContext) -> u32 {
     let mut peer: Peer = unsafe { core::mem::zeroed() };
     // SAFETY: a local value.
     unsafe { conn::learn_peer(sk, 0, &raw mut peer) }
-    let _ = TLS_PEERS.insert(key(ssl), peer, 0);
+    let key = key(ssl);
+    end(key);
+    if TLS_PEERS.insert(key, peer, 0).is_err() {
+        count(Counter::NoTlsState, 1);
+    }
     0
 }

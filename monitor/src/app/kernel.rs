@@ -1,10 +1,9 @@
-//! Starts the kernel side and shows it to the daemon as a [`Sensor`].
+//! Starts the kernel side as the configuration wants it.
 
 use crate::bpf;
 use crate::config::Config;
-use crate::core::{KernelIdentity, SipKey};
-use crate::sensor::{ProgramStats, Sensor};
-use crate::view::HookRow;
+use crate::core::SipKey;
+use crate::sensor::Sensor;
 
 /// Loads and attaches the kernel side.
 pub fn start(config: &Config, own_port: u16, key: [u8; 16]) -> anyhow::Result<Box<dyn Sensor>> {
@@ -33,36 +32,4 @@ fn ring_bytes(config: &Config) -> u32 {
 pub fn try_sensor(config: &Config) -> anyhow::Result<String> {
     let sensor = start(config, 0, [0; 16])?;
     Ok(sensor.socket_hook().to_owned())
-}
-
-impl Sensor for bpf::Sensor {
-    fn drain(&mut self, each: &mut dyn FnMut(&[u8])) -> usize {
-        self.drain(each)
-    }
-    fn ledger(&self) -> anyhow::Result<Vec<u64>> {
-        self.ledger()
-    }
-    fn identity_counts(&self) -> Vec<KernelIdentity> {
-        let counts = self.identity_counts().into_iter();
-        counts
-            .map(|count| KernelIdentity {
-                fp: count.key.fp,
-                cred: count.key.cred as u8,
-                role: count.key.role as u8,
-                requests: count.requests,
-            })
-            .collect()
-    }
-    fn hooks(&self) -> Vec<HookRow> {
-        self.hooks()
-    }
-    fn ready(&self) -> bool {
-        self.ready()
-    }
-    fn socket_hook(&self) -> &str {
-        self.socket_hook()
-    }
-    fn program_stats(&self) -> Vec<ProgramStats> {
-        self.program_stats()
-    }
 }

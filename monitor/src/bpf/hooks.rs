@@ -1,8 +1,12 @@
-//! Loads and attaches the hooks that are always there: socket calls, the life of sockets and processes.
+//! Loads the programs; attaches the hooks that are always there: socket calls, the life of sockets and processes.
+
+use std::collections::HashMap;
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
-use aya::programs::{BtfTracePoint, FExit, Program, ProgramError};
+use aya::programs::{BtfTracePoint, FExit, Program, ProgramError, UProbe};
 use aya::{Btf, Ebpf};
+use tracing::debug;
 
 use super::offsets;
 use crate::view::HookRow;
@@ -21,9 +25,12 @@ pub enum SocketHook {
 enum Kind {
     Tracepoint,
     FunctionExit,
+    /// A uprobe: attached to each library as it is found.
+    Probe,
 }
 
 /// A program of the kernel side.
+#[derive(Clone, Copy)]
 struct Hook {
     program: &'static str,
     target: &'static str,
@@ -76,26 +83,69 @@ impl SocketHook {
     }
 }
 
-/// Loads and attaches every hook. Falls back to the other form of the socket hook when the first cannot be attached.
-pub fn attach(ebpf: &mut Ebpf, btf: &Btf, first: SocketHook) -> Result<(SocketHook, Vec<HookRow>)> {
-    let mut rows = Vec::new();
-    let used = match attach_all(ebpf, btf, first.hooks(), &mut rows) {
-        Ok(()) => first,
-        Err(error) if first == SocketHook::Tracepoint => {
-            rows.clear();
-            let other = SocketHook::FunctionExit;
-            let context = || format!("tracepoint form failed ({error:#}) and so did the fexit form");
-            attach_all(ebpf, btf, other.hooks(), &mut rows).with_context(context)?;
-            other
-        }
-        Err(error) => return Err(error),
+/// Loads every program, then attaches the hooks; `probes` are loaded only. Falls back to the other form of the socket hook when
+/// the first is refused.
+pub fn attach(
+    ebpf: &mut Ebpf,
+    btf: &Btf,
+    first: SocketHook,
+    probes: &[&'static str],
+) -> Result<(SocketHook, Vec<HookRow>)> {
+    let other = match first {
+        SocketHook::Tracepoint => SocketHook::FunctionExit,
+        SocketHook::FunctionExit => return Ok((first, attach_form(ebpf, btf, first, probes)?)),
     };
-    attach_all(ebpf, btf, LIFE, &mut rows)?;
-    Ok((used, rows))
+    match attach_form(ebpf, btf, first, probes) {
+        Ok(rows) => Ok((first, rows)),
+        Err(error) => {
+            unload(ebpf);
+            let context = || format!("tracepoint form failed ({error:#}) and so did the fexit form");
+            Ok((other, attach_form(ebpf, btf, other, probes).with_context(context)?))
+        }
+    }
 }
 
-fn attach_all(ebpf: &mut Ebpf, btf: &Btf, hooks: &[Hook], rows: &mut Vec<HookRow>) -> Result<()> {
-    // The verifier takes most of the start: each program is verified on a thread of its own.
+fn attach_form(
+    ebpf: &mut Ebpf,
+    btf: &Btf,
+    form: SocketHook,
+    probes: &[&'static str],
+) -> Result<Vec<HookRow>> {
+    let probes = probes.iter().map(|program| Hook {
+        program,
+        target: "libraries",
+        kind: Kind::Probe,
+        mandatory: true,
+    });
+    let hooks: Vec<_> = form.hooks().iter().chain(LIFE).copied().chain(probes).collect();
+    let mut results = load(ebpf, btf, &hooks)?;
+    let mut rows = Vec::new();
+    for hook in &hooks {
+        let loaded = results.remove(hook.program).unwrap_or(Err(ProgramError::NotLoaded));
+        let result = loaded.and_then(|()| hook.attach(ebpf.program_mut(hook.program)));
+        if let Err(error) = &result
+            && hook.mandatory
+        {
+            bail!("cannot attach {} to {}: {error}{}", hook.program, hook.target, last_line(error));
+        }
+        if !matches!(hook.kind, Kind::Probe) {
+            rows.push(HookRow {
+                name: hook.program.into(),
+                target: hook.target.into(),
+                mandatory: hook.mandatory,
+                attached: result.is_ok(),
+            });
+        }
+    }
+    Ok(rows)
+}
+
+/// The verifier takes most of the start: each program is verified on a thread of its own.
+fn load(
+    ebpf: &mut Ebpf,
+    btf: &Btf,
+    hooks: &[Hook],
+) -> Result<HashMap<&'static str, Result<(), ProgramError>>> {
     let mut jobs: Vec<(&Hook, &mut Program)> = Vec::new();
     for (name, program) in ebpf.programs_mut() {
         if let Some(hook) = hooks.iter().find(|hook| hook.program == name) {
@@ -105,47 +155,48 @@ fn attach_all(ebpf: &mut Ebpf, btf: &Btf, hooks: &[Hook], rows: &mut Vec<HookRow
     if jobs.len() != hooks.len() {
         bail!("the kernel side lacks one of its programs");
     }
-    let results = std::thread::scope(|scope| {
+    Ok(std::thread::scope(|scope| {
         let threads: Vec<_> = jobs
             .into_iter()
-            .map(|(hook, program)| (hook, scope.spawn(move || attach_one(program, btf, hook))))
+            .map(|(hook, program)| (hook.program, scope.spawn(move || hook.load(program, btf))))
             .collect();
-        let join = |(hook, thread): (&Hook, std::thread::ScopedJoinHandle<'_, _>)| {
-            (hook.program, thread.join().unwrap_or_else(|_| Err(ProgramError::NotLoaded)))
-        };
-        threads.into_iter().map(join).collect::<Vec<_>>()
-    });
-    for hook in hooks {
-        let Some((_, result)) = results.iter().find(|(name, _)| *name == hook.program) else { continue };
-        if let Err(error) = result
-            && hook.mandatory
-        {
-            bail!("cannot attach to {}: {error}{}", hook.target, last_line(error));
-        }
-        rows.push(HookRow {
-            name: hook.program.into(),
-            target: hook.target.into(),
-            mandatory: hook.mandatory,
-            attached: result.is_ok(),
-        });
-    }
-    Ok(())
+        let threads = threads.into_iter();
+        threads.map(|(name, job)| (name, job.join().unwrap_or(Err(ProgramError::NotLoaded)))).collect()
+    }))
 }
 
-fn attach_one(program: &mut Program, btf: &Btf, hook: &Hook) -> Result<(), ProgramError> {
-    match hook.kind {
-        Kind::Tracepoint => {
-            let program: &mut BtfTracePoint = program.try_into()?;
-            program.load(hook.target, btf)?;
-            program.attach()?;
-        }
-        Kind::FunctionExit => {
-            let program: &mut FExit = program.try_into()?;
-            program.load(hook.target, btf)?;
-            program.attach()?;
+/// Detaches what a form that failed has attached: both forms together would count twice.
+fn unload(ebpf: &mut Ebpf) {
+    for (_, program) in ebpf.programs_mut() {
+        let _ = match program {
+            Program::BtfTracePoint(program) => program.unload(),
+            Program::UProbe(program) => program.unload(),
+            _ => Ok(()),
+        };
+    }
+}
+
+impl Hook {
+    fn load(&self, program: &mut Program, btf: &Btf) -> Result<(), ProgramError> {
+        let start = Instant::now();
+        let result = match self.kind {
+            Kind::Tracepoint => <&mut BtfTracePoint>::try_from(&mut *program)?.load(self.target, btf),
+            Kind::FunctionExit => <&mut FExit>::try_from(&mut *program)?.load(self.target, btf),
+            Kind::Probe => <&mut UProbe>::try_from(&mut *program)?.load(),
+        };
+        let verified = program.info().ok().and_then(|info| info.verified_instruction_count());
+        debug!(program = self.program, verified, took = ?start.elapsed(), ok = result.is_ok(), "loaded");
+        result
+    }
+
+    fn attach(&self, program: Option<&mut Program>) -> Result<(), ProgramError> {
+        let program = program.ok_or(ProgramError::NotLoaded)?;
+        match self.kind {
+            Kind::Tracepoint => <&mut BtfTracePoint>::try_from(program)?.attach().map(drop),
+            Kind::FunctionExit => <&mut FExit>::try_from(program)?.attach().map(drop),
+            Kind::Probe => Ok(()),
         }
     }
-    Ok(())
 }
 
 /// The end of the verifier's log, where the reason is.

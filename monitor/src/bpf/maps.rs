@@ -56,6 +56,14 @@ const CONN_WORDS: usize = (size_of::<monitor_common::http1::Conn>() + 3 * 8 + 56
 // SAFETY: integers only.
 unsafe impl aya::Pod for TlsConn {}
 
+/// The socket under a TLS connection, as [`TlsConn`]: the kernel side's `Peer`.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+pub struct TlsPeer([u64; 7]);
+
+// SAFETY: integers only.
+unsafe impl aya::Pod for TlsPeer {}
+
 /// Takes a map out of the object.
 pub fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map> {
     ebpf.take_map(name).with_context(|| format!("the kernel side has no map {name}"))
@@ -69,4 +77,10 @@ pub fn set_names(ebpf: &mut Ebpf, names: &[Names; 2]) -> Result<()> {
         array.set(index, Plain(*names), 0)?;
     }
     Ok(())
+}
+
+/// From now on new connections are taken up: those of sockets, and of the first `sets` TLS libraries.
+pub fn switch_on(ebpf: &mut Ebpf, sets: u32) -> Result<()> {
+    let map = ebpf.map_mut("SWITCH").context("the kernel side has no map SWITCH")?;
+    Ok(Array::try_from(map)?.set(0, sets + 1, 0)?)
 }

@@ -17,6 +17,7 @@ use monitor_common::ledger::Counter;
 
 use self::maps::Plain;
 use self::worker::{ProcessEvent, Worker};
+use crate::core::KernelIdentity;
 use crate::sensor::{DRAIN_MAX, ProgramStats};
 use crate::view::HookRow;
 
@@ -58,25 +59,18 @@ pub struct Sensor {
     polled: bool,
 }
 
-/// One kernel counter of an identity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KernelIdentity {
-    /// Who.
-    pub key: IdentityKey,
-    /// Requests, exact.
-    pub requests: u64,
-}
-
 impl Sensor {
     /// Loads and attaches. Everything is detached again when this fails.
     ///
     /// # Errors
     /// One line that says what is missing and what to do.
     pub fn start(options: &Options) -> Result<Self> {
-        // two readers of the same file with different needs, at the same time: they are half of the start
-        let (found, btf) = std::thread::scope(|scope| {
+        // three readers of the same file with different needs, at the same time (the loader's default cannot be kept from
+        // reading it, nor asked for what it read)
+        let (found, btf, loader) = std::thread::scope(|scope| {
             let btf = scope.spawn(Btf::from_sys_fs);
-            (offsets::Found::read(), btf.join())
+            let loader = scope.spawn(EbpfLoader::new);
+            (offsets::Found::read(), btf.join(), loader.join())
         });
         let offsets::Found { mut config, socket_hook } = found?;
         let btf = btf.map_err(|_| anyhow::anyhow!("reading the kernel's BTF failed"))?;
@@ -86,34 +80,40 @@ impl Sensor {
         config.tls = options.tls.into();
         let excluded: Vec<_> = options.exclude.iter().filter_map(|path| maps::file_key(path)).collect();
         config.excluded = excluded.len() as u32;
-        let mut ebpf = EbpfLoader::new()
-            .btf(Some(&btf))
-            .override_global("CONFIG", &Plain(config), true)
+        let mut loader = loader.map_err(|_| anyhow::anyhow!("reading the kernel's BTF failed"))?;
+        let config = Plain(config);
+        let mut ebpf = loader
+            .override_global("CONFIG", &config, true)
             .map_max_entries("RING", options.ring_bytes)
             .allow_unsupported_maps() // task storage: created like any map, only the kernel side uses it
             .load(OBJECT)
             .map_err(explain)?;
         maps::set_names(&mut ebpf, &names(options)?)?;
         maps::set_excluded(&mut ebpf, &excluded)?;
-        let (socket_hook, hooks) = hooks::attach(&mut ebpf, &btf, socket_hook)?;
+        let hazard = if options.tls { tls::Probes::hazard() } else { None };
+        let probes = if options.tls { &tls::Probes::programs(hazard)[..] } else { &[] };
+        let (socket_hook, hooks) = hooks::attach(&mut ebpf, &btf, socket_hook, probes)?;
         let ring = RingBuf::try_from(maps::take(&mut ebpf, "RING")?)?;
         let ledger = PerCpuArray::try_from(maps::take(&mut ebpf, "LEDGER")?)?;
         let identities = HashMap::try_from(maps::take(&mut ebpf, "IDENTITIES")?)?;
         let tls = if options.tls {
-            let state = HashMap::try_from(maps::take(&mut ebpf, "TLS")?)?;
-            Some(tls::Probes::start(&mut ebpf, state, &options.exclude)?)
+            let state = tls::State::take(&mut ebpf)?;
+            Some(tls::Probes::start(&mut ebpf, state, &options.exclude, hazard))
         } else {
             None
         };
+        maps::switch_on(&mut ebpf, tls.as_ref().map_or(0, tls::Probes::sets))?;
         // the kernel's types were most of the heap and are not needed again
+        drop((loader, btf));
         // SAFETY: takes no pointers.
         unsafe { libc::malloc_trim(0) };
         let worker = Worker::start(ebpf, tls)?;
         Ok(Self { ring, ledger, identities, worker, socket_hook, hooks, polled: false })
     }
+}
 
-    /// Hands the records in the ring to `each`, in order, but at most [`DRAIN_MAX`]. Returns how many there were.
-    pub fn drain(&mut self, each: &mut dyn FnMut(&[u8])) -> usize {
+impl crate::sensor::Sensor for Sensor {
+    fn drain(&mut self, each: &mut dyn FnMut(&[u8])) -> usize {
         let mut records = 0;
         while records < DRAIN_MAX
             && let Some(record) = self.ring.next()
@@ -126,11 +126,8 @@ impl Sensor {
         records
     }
 
-    /// The kernel's counters, indexed by [`Counter`], summed over CPUs, with what the kernel itself skipped.
-    ///
-    /// # Errors
-    /// When the kernel refuses, or the probes' thread has ended: neither may go unnoticed.
-    pub fn ledger(&self) -> Result<Vec<u64>> {
+    /// Fails also when the probes' thread has ended: that may not go unnoticed either.
+    fn ledger(&self) -> Result<Vec<u64>> {
         self.worker.check()?;
         let mut sums = Vec::with_capacity(Counter::COUNT as usize);
         for index in 0..Counter::COUNT {
@@ -140,29 +137,32 @@ impl Sensor {
         Ok(sums)
     }
 
-    /// Exact requests per identity, as the kernel counted them.
-    pub fn identity_counts(&self) -> Vec<KernelIdentity> {
+    fn identity_counts(&self) -> Vec<KernelIdentity> {
         let entries = self.identities.iter().filter_map(Result::ok);
-        entries.map(|(key, value)| KernelIdentity { key: key.0, requests: value.0.requests }).collect()
+        entries
+            .map(|(Plain(key), Plain(value))| KernelIdentity {
+                fp: key.fp,
+                cred: key.cred as u8,
+                role: key.role as u8,
+                requests: value.requests,
+            })
+            .collect()
     }
 
-    /// Hooks and probes.
-    pub fn hooks(&self) -> Vec<HookRow> {
+    fn hooks(&self) -> Vec<HookRow> {
         self.hooks.iter().cloned().chain(self.worker.shown().probes).collect()
     }
 
-    /// Every mandatory hook is attached and the ring was polled.
-    pub fn ready(&self) -> bool {
+    fn ready(&self) -> bool {
         self.polled && self.hooks.iter().all(|hook| hook.attached || !hook.mandatory)
     }
 
-    /// Form of the socket hook.
-    pub fn socket_hook(&self) -> &'static str {
+    fn socket_hook(&self) -> &str {
         self.socket_hook.name()
     }
 
-    /// Run time of the programs; zeros unless `kernel.bpf_stats_enabled` is set. Up to a second old.
-    pub fn program_stats(&self) -> Vec<ProgramStats> {
+    /// Up to a second old.
+    fn program_stats(&self) -> Vec<ProgramStats> {
         self.worker.shown().programs
     }
 }

@@ -8,13 +8,14 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use aya::Ebpf;
+use aya::maps::MapData;
+use aya::programs::UProbe;
 use aya::programs::uprobe::{UProbeAttachPoint, UProbeLink, UProbeScope};
-use aya::programs::{ProgramError, UProbe};
-use aya::{Ebpf, maps};
 use monitor_common::kernel::{TlsKey, tls_site};
 use tracing::{debug, info, warn};
 
-use super::maps::{Plain, TlsConn};
+use super::maps::{self, Plain, TlsConn, TlsPeer};
 use crate::probes::discover::{Scan, Scanner, Target};
 use crate::probes::file::FileId;
 use crate::probes::standard::standard_libraries;
@@ -29,8 +30,38 @@ const MIN_IDLE: Duration = Duration::from_millis(1);
 /// Most TLS connections dropped at a time.
 const PURGE_MAX: usize = 4096;
 
+type Table<V> = aya::maps::HashMap<MapData, Plain<TlsKey>, V>;
+
 /// State of TLS connections in the kernel.
-type State = maps::HashMap<maps::MapData, Plain<TlsKey>, TlsConn>;
+pub struct State {
+    connections: Table<TlsConn>,
+    peers: Table<TlsPeer>,
+}
+
+impl State {
+    /// Takes the tables over.
+    pub fn take(ebpf: &mut Ebpf) -> Result<Self> {
+        Ok(Self {
+            connections: Table::try_from(maps::take(ebpf, "TLS")?)?,
+            peers: Table::try_from(maps::take(ebpf, "TLS_PEERS")?)?,
+        })
+    }
+
+    /// Drops what belongs to processes that ended; false when some may be left.
+    fn purge(&mut self, ended: &HashSet<u32>) -> bool {
+        let connections = purge(&mut self.connections, ended);
+        purge(&mut self.peers, ended) && connections
+    }
+}
+
+fn purge<V: aya::Pod>(table: &mut Table<V>, ended: &HashSet<u32>) -> bool {
+    let gone = |key: &Plain<TlsKey>| ended.contains(&key.0.tgid);
+    let keys: Vec<_> = table.keys().filter_map(Result::ok).filter(gone).take(PURGE_MAX).collect();
+    for key in &keys {
+        let _ = table.remove(key);
+    }
+    keys.len() < PURGE_MAX
+}
 
 /// The TLS probes in place.
 pub struct Probes {
@@ -41,6 +72,8 @@ pub struct Probes {
     exclude: Vec<PathBuf>,
     /// Why return probes must not be used on this kernel.
     hazard: Option<&'static str>,
+    /// Number of the latest library whose probes are all in place.
+    sets: u32,
     state: State,
     ended: HashSet<u32>,
     purged: Instant,
@@ -53,17 +86,8 @@ struct Attached {
 }
 
 impl Probes {
-    /// Loads the probe programs and probes the libraries in the standard places.
-    pub fn start(ebpf: &mut Ebpf, state: State, exclude: &[PathBuf]) -> Result<Self> {
-        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-        let hazard = kernel::uretprobe_hazard(release.trim());
-        if let Some(why) = hazard {
-            warn!("{why}: TLS results are read at other instructions where a library has them");
-        }
-        let result = if hazard.is_some() { "tls_after" } else { "tls_return" };
-        for name in ["tls_enter", result, "tls_free", "tls_set_fd"] {
-            program(ebpf, name)?.load().with_context(|| format!("cannot load {name}"))?;
-        }
+    /// Probes the libraries in the standard places; the programs are loaded. `hazard` as [`Self::hazard`] returned it.
+    pub fn start(ebpf: &mut Ebpf, state: State, exclude: &[PathBuf], hazard: Option<&'static str>) -> Self {
         let started = Instant::now();
         let mut probes = Self {
             scanner: Scanner::new("/proc"),
@@ -72,13 +96,30 @@ impl Probes {
             attached: HashMap::new(),
             exclude: exclude.to_vec(),
             hazard,
+            sets: 0,
             state,
             ended: HashSet::new(),
             purged: started,
         };
         let scan = probes.scanner.adopt(&standard_libraries());
         probes.apply(ebpf, scan);
-        Ok(probes)
+        probes
+    }
+
+    /// Why return probes must not be used on this kernel, `None` when they may.
+    pub fn hazard() -> Option<&'static str> {
+        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let hazard = kernel::uretprobe_hazard(release.trim());
+        if let Some(why) = hazard {
+            warn!("{why}: TLS results are read at other instructions where a library has them");
+        }
+        hazard
+    }
+
+    /// The probe programs.
+    pub fn programs(hazard: Option<&'static str>) -> [&'static str; 4] {
+        let result = if hazard.is_some() { "tls_after" } else { "tls_return" };
+        ["tls_enter", result, "tls_free", "tls_set_fd"]
     }
 
     /// One row a probed file.
@@ -98,12 +139,23 @@ impl Probes {
         while let Some(work) = self.watcher.poll(self.started.elapsed()) {
             let scan = self.scanner.perform(work);
             changed |= !scan.new.is_empty() || !scan.gone.is_empty();
+            let sets = self.sets;
             self.apply(ebpf, scan);
+            if self.sets != sets
+                && let Err(error) = maps::switch_on(ebpf, self.sets)
+            {
+                warn!("the new libraries' connections are not taken up: {error:#}");
+            }
         }
         if !self.ended.is_empty() && self.purged.elapsed() >= PURGE_EVERY {
             self.purge();
         }
         changed
+    }
+
+    /// Number of the latest library whose probes are all in place.
+    pub fn sets(&self) -> u32 {
+        self.sets
     }
 
     /// A process executed a file: it may load a TLS library soon.
@@ -119,12 +171,7 @@ impl Probes {
     }
 
     fn purge(&mut self) {
-        let gone = |key: &Plain<TlsKey>| self.ended.contains(&key.0.tgid);
-        let keys: Vec<_> = self.state.keys().filter_map(Result::ok).filter(gone).take(PURGE_MAX).collect();
-        for key in &keys {
-            let _ = self.state.remove(key);
-        }
-        if keys.len() < PURGE_MAX {
+        if self.state.purge(&self.ended) {
             self.ended.clear();
         }
         self.purged = Instant::now();
@@ -139,8 +186,9 @@ impl Probes {
                 info!(path = %target.path.display(), "not probed: excluded by configuration");
                 continue;
             }
-            match attach(ebpf, &target, self.hazard.is_some()) {
+            match attach(ebpf, &target, self.sets + 1, self.hazard.is_some()) {
                 Ok(attached) => {
+                    self.sets += 1;
                     debug!(path = %target.path.display(), plan = %target.plan, "probed");
                     self.attached.insert(target.id, attached);
                 }
@@ -158,17 +206,17 @@ fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut UProbe> {
     Ok(program.try_into()?)
 }
 
-/// Attaches every site of a file, or none.
-fn attach(ebpf: &mut Ebpf, target: &Target, no_return_probes: bool) -> Result<Attached> {
+/// Attaches every site of a file, the `set`th, or none.
+fn attach(ebpf: &mut Ebpf, target: &Target, set: u32, no_return_probes: bool) -> Result<Attached> {
     let path = target.attach_path();
     let mut links = Vec::new();
     for site in &target.plan.sites {
-        let cookie = cookie(site);
+        let cookie = cookie(site, set);
         let mut probe = |name: &str, offset: u64| -> Result<()> {
             let program = program(ebpf, name)?;
             let point = UProbeAttachPoint { location: offset.into(), cookie: Some(cookie) };
             let attached = program.attach(point, &path, UProbeScope::AllProcesses);
-            let link = attached.and_then(|id| program.take_link(id)).map_err(describe)?;
+            let link = attached.and_then(|id| program.take_link(id))?;
             links.push(link);
             Ok(())
         };
@@ -203,16 +251,12 @@ fn attach(ebpf: &mut Ebpf, target: &Target, no_return_probes: bool) -> Result<At
 }
 
 /// What the kernel side must know about a site.
-fn cookie(site: &Site) -> u64 {
+fn cookie(site: &Site, set: u32) -> u64 {
     let read = if site.role == Role::Read { tls_site::READ } else { 0 };
     let out = match site.out {
         Some(OutReg::Rcx) => tls_site::OUT_ARG4,
         Some(OutReg::R8) => tls_site::OUT_ARG5,
         None => 0,
     };
-    read | out
-}
-
-fn describe(error: ProgramError) -> anyhow::Error {
-    anyhow::Error::new(error)
+    read | out | u64::from(set) << tls_site::SET_SHIFT
 }

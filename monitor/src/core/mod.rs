@@ -34,7 +34,7 @@ use foldhash::fast::RandomState;
 use monitor_common::event::{self, Close, Conn, Event, HeadPart, Request, Response, request_flag, role};
 
 use crate::identity::{Claims, Names, Prints, Table};
-use crate::parser::head::first_line;
+use crate::parser::head::{self, first_line};
 use crate::rates::SECOND_NS;
 use crate::route::Routes;
 use crate::tracker::{Budget, Connection, Connections, Context, Outstanding, Paired};
@@ -252,12 +252,14 @@ impl Core {
         connection.last_ns = record.ts_ns;
 
         let same = record.flags & request_flag::SAME_HEADERS != 0;
+        let whole = record.flags & (request_flag::PARTS | request_flag::CUT) == 0;
         let line_hash = self.hasher.hash_one(first_line(bytes).0);
-        let unparted = record.flags & request_flag::PARTS == 0 && connection.parts.is_none();
-        let head_hash = if same { connection.head_hash } else { self.hasher.hash_one(bytes) };
-        let repeated = unparted
+        // of the headers that mean something: most blocks that differ do so in a number that traces the request
+        let block_hash = if same { connection.block_hash } else { head::block_hash(bytes, &self.hasher) };
+        let repeated = whole
+            && connection.parts.is_none()
             && line_hash == connection.line_hash
-            && head_hash == connection.head_hash
+            && block_hash == connection.block_hash
             && record.fp == connection.prints
             && record.cred == connection.creds
             && self.epoch == connection.epoch
@@ -272,7 +274,7 @@ impl Core {
             }
             _ => {
                 connection.line_hash = line_hash;
-                connection.head_hash = head_hash;
+                connection.block_hash = block_hash;
                 connection.prints = record.fp;
                 connection.creds = record.cred;
                 connection.epoch = self.epoch;

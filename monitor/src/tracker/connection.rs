@@ -81,8 +81,8 @@ pub struct Connection {
     pub shape: Option<Arc<Shape>>,
     /// What `shape` was made from: hash of the request line.
     pub line_hash: u64,
-    /// Hash of the whole head.
-    pub head_hash: u64,
+    /// Hash of the headers that mean something.
+    pub block_hash: u64,
     /// Kernel-side fingerprints.
     pub prints: [u64; CREDS],
     /// Their kinds.
@@ -113,7 +113,7 @@ impl Connection {
             context: None,
             shape: None,
             line_hash: 0,
-            head_hash: 0,
+            block_hash: 0,
             prints: [0; CREDS],
             creds: [0; CREDS],
             epoch: 0,
