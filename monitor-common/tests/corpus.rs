@@ -1,21 +1,12 @@
 //! Replays the fuzzer's corpus, so that what was once found stays mended without a fuzzer.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+#[path = "support/replay.rs"]
+mod replay;
 mod support;
 
-use std::path::Path;
-
+use replay::replay;
 use support::checks;
-
-fn replay(target: &str, check: fn(&[u8])) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
-    let mut files = 0;
-    for entry in folder.read_dir().unwrap() {
-        check(&std::fs::read(entry.unwrap().path()).unwrap());
-        files += 1;
-    }
-    assert!(files > 0, "no corpus in {}", folder.display());
-}
 
 #[test]
 fn framing() {

@@ -1,10 +1,12 @@
 //! Development tasks: `cargo xtask TASK`.
 //!
-//! Owns everything around the product: its environment, builds, checks, virtual machines, benchmarks and packages.
+//! Owns everything around the product: its environment, builds, checks, fuzzing, virtual machines, benchmarks and
+//! packages.
 //! It must not contain product logic: it talks to `weir` only through its command line, metrics and socket.
 
 mod bench;
 mod cargo;
+mod fuzz;
 mod package;
 mod process;
 mod setup;
@@ -42,6 +44,8 @@ enum Task {
     Lint,
     /// Unit tests, integration tests on this kernel, integration tests on the supported kernels.
     Test(test::Args),
+    /// Search for bytes that break what reads bytes of others.
+    Fuzz(fuzz::Args),
     /// Boot the supported kernels and run the integration tests, or a command, inside.
     Vm(vm::Args),
     /// Measure what observing costs the observed program.
@@ -60,6 +64,7 @@ fn main() -> ExitCode {
         Task::Run { args } => build().and_then(|()| cargo::exec_weir(args)),
         Task::Lint => cargo::lint(),
         Task::Test(args) => test::run(&args),
+        Task::Fuzz(args) => fuzz::run(&args),
         Task::Bench(args) => bench::run(&args),
         Task::Package(args) => package::run(&args),
         Task::Vm(args) => vm::run(&args),

@@ -93,7 +93,7 @@ pub(super) fn header<E: Env>(e: &mut Machine<'_, E>, p0: u32, end: u32) -> Pass 
             if previous == kind::TE {
                 k = previous;
             }
-            if previous == kind::CL {
+            if previous == kind::CL || previous == kind::CL_REST {
                 e.s().flags = f | flag::FOLD | flag::BAD_CL;
             }
         }

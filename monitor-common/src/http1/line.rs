@@ -93,7 +93,7 @@ pub(super) fn line<E: Env>(e: &mut Machine<'_, E>, ph: u8, p0: u32, end: u32) ->
             return need(e);
         } else {
             length(e, p);
-            e.s().kind = kind::SKIP;
+            e.s().kind = kind::CL_REST;
         }
     }
     if !found {
@@ -110,7 +110,7 @@ pub(super) fn line<E: Env>(e: &mut Machine<'_, E>, ph: u8, p0: u32, end: u32) ->
     let next = nl.wrapping_add(1);
     e.c().pos = next;
     let mut t = nl;
-    if e.byte(nl.wrapping_sub(1)) == b'\r' {
+    if e.ends_in_crlf(nl) {
         t = nl.wrapping_sub(1);
     } else {
         e.s().flags |= flag::BARE_LF;
@@ -219,7 +219,7 @@ fn coding<E: Env>(e: &mut Machine<'_, E>, p: u32, t0: u32) {
     let mut t = t0;
     let mut i = 0;
     while i < 8 {
-        if !blank(e.byte(t.wrapping_sub(1))) {
+        if t <= p || !blank(e.byte(t.wrapping_sub(1))) {
             break;
         }
         t = t.wrapping_sub(1);

@@ -17,7 +17,9 @@ fn equal(a: [u64; 4], b: [u64; 4]) -> bool {
 #[inline(always)]
 pub(super) fn recall<E: Env>(e: &mut Machine<'_, E>, h: u32, end: u32) -> bool {
     if e.s().cred[0] != 0 {
-        return false; // the start line carried a credential, and a block remembers only its own
+        // the start line carried a credential, and a block remembers only its own
+        e.c().block_at = u32::MAX;
+        return false;
     }
     e.c().block_at = h;
     let len = e.m().len;

@@ -41,7 +41,7 @@ use window::{Machine, opaque};
 
 /// Bytes of data that the window holds; offsets are masked with `WIN - 1`.
 pub const WIN: usize = 4096;
-/// Bytes behind the window: 64 are read by the machine, the rest lets a record of [`crate::event::HEAD_BYTES`] be sent from
+/// Bytes behind the window: 64 are read by the machine, the rest lets a record of [`window_bytes`] be sent from
 /// any offset.
 pub const SLACK: usize = 4096 + 64;
 /// Bytes of scratch in front of the window, for the fixed part of a record that carries bytes of the window.
@@ -171,16 +171,22 @@ pub fn tick<E: Env>(env: &mut E) -> bool {
         e.env.end();
     }
     if event & LOST != 0 {
-        let s = e.s();
-        s.phase = phase::OPAQUE;
-        s.flags |= flag::DESYNC;
-        s.carry = 0;
-        s.open = 0;
-        e.env.desync();
+        lose(e);
         return true;
     }
     let (p, end) = e.span();
     done || (p >= end && e.c().left == 0)
+}
+
+/// Gives a stream up: framing was lost.
+#[inline(always)]
+fn lose<E: Env>(e: &mut Machine<'_, E>) {
+    let s = e.s();
+    s.phase = phase::OPAQUE;
+    s.flags |= flag::DESYNC;
+    s.carry = 0;
+    s.open = 0;
+    e.env.desync();
 }
 
 #[inline(always)]
@@ -348,12 +354,7 @@ pub fn skip<E: Env>(env: &mut E, n: u64) {
     }
     let r = e.s().remaining;
     if ph < phase::BODY || n > r {
-        let s = e.s();
-        s.phase = phase::OPAQUE;
-        s.flags |= flag::DESYNC;
-        s.carry = 0;
-        s.open = 0;
-        e.env.desync();
+        lose(e);
         return;
     }
     e.s().body = e.s().body.wrapping_add(n);

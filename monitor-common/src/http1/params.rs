@@ -106,7 +106,7 @@ pub(super) fn params<E: Env>(e: &mut Machine<'_, E>, ph: u8, p0: u32, end: u32) 
         e.s().phase = phase::VALUE;
         e.s().kind = kind::START;
     } else {
-        if e.byte(q.wrapping_sub(1)) != b'\r' {
+        if !e.ends_in_crlf(q) {
             e.s().flags |= flag::BARE_LF;
         }
         e.c().pos = q.wrapping_add(1);

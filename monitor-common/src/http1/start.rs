@@ -63,7 +63,8 @@ pub(super) const fn token(byte: u8) -> bool {
 #[inline(always)]
 pub fn plausible(word: u64, n: u32) -> Start {
     let n = if n > 8 { 8 } else { n };
-    if n == 0 {
+    // HTTP/2 begins like a request so that servers of HTTP/1 refuse it
+    if n == 0 || word == le(b"PRI * HT") {
         return Start::No;
     }
     let first = word as u8;

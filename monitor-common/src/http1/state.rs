@@ -110,6 +110,8 @@ pub mod kind {
     pub const CHUNK_EXT: u8 = 33;
     /// The `Cookie` header, when cookies are configured.
     pub const COOKIE: u8 = 34;
+    /// The rest of a Content-Length line whose number was read before its end came.
+    pub const CL_REST: u8 = 35;
 
     /// Whether a value of this kind is fingerprinted.
     #[inline(always)]

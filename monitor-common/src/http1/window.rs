@@ -157,6 +157,12 @@ impl<'a, E: Env> Machine<'a, E> {
         // SAFETY: `Env::at` is readable for 64 bytes for any `off`.
         unsafe { self.env.at(off).read() }
     }
+    /// Whether the LF at `nl` has a CR in front of it. In front of the window's first byte there is none: a CR is held until
+    /// the next byte is there, and what the window has there is of another read.
+    #[inline(always)]
+    pub(super) fn ends_in_crlf(&self, nl: u32) -> bool {
+        nl != 0 && self.byte(nl.wrapping_sub(1)) == b'\r'
+    }
     #[inline(always)]
     pub(super) fn words4(&self, off: u32) -> [u64; 4] {
         [self.word::<0>(off), self.word::<1>(off), self.word::<2>(off), self.word::<3>(off)]

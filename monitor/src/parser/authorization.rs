@@ -8,6 +8,7 @@ use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use serde::Deserialize;
 
 use super::head::{split_at_byte, trim};
+use super::looks_random;
 
 /// Most bytes of a JWT part, or of Basic credentials, that are decoded.
 const PART_BYTES: usize = 8192;
@@ -66,7 +67,10 @@ pub fn claims(value: &[u8]) -> Option<Claims> {
     let claims = match scheme(value) {
         Scheme::Basic => {
             let decoded = STANDARD.decode(rest.get(..rest.len().min(PART_BYTES))?).ok()?;
-            let (user, _) = split_at_byte(&decoded, b':');
+            let (user, password) = split_at_byte(&decoded, b':');
+            if !is_public(user, password) {
+                return None;
+            }
             Claims { subject: user.to_vec(), issuer: Vec::new() }
         }
         Scheme::Jwt => {
@@ -81,6 +85,12 @@ pub fn claims(value: &[u8]) -> Option<Claims> {
         Scheme::Bearer | Scheme::Aws | Scheme::Bare => return None,
     };
     (!claims.subject.is_empty()).then_some(claims)
+}
+
+/// Whether the user of Basic authentication is a name. Many APIs take their key in its place, with no password or a filler.
+fn is_public(user: &[u8], password: &[u8]) -> bool {
+    const FILLERS: &[&[u8]] = &[b"", b"x", b"X", b"x-oauth-basic", b"x-token-auth", b"api_token", b"token"];
+    !FILLERS.contains(&password) && user.len() < 64 && !looks_random(user)
 }
 
 #[derive(Deserialize)]
@@ -164,6 +174,14 @@ mod tests {
         }
         assert_eq!(claims(&jwt(alg, &format!(r#"{{"sub":"{}"}}"#, "x".repeat(9000)))), None);
         assert_eq!(claims(b"Basic !!!!"), None);
+        // keys in the place of the user: `sk_live_51HGxyz0AbCd:`, `ghp1:x-oauth-basic`, `AC0123456789abcdef:secret`
+        for key in [
+            "c2tfbGl2ZV81MUhHeHl6MEFiQ2Q6",
+            "Z2hwMTp4LW9hdXRoLWJhc2lj",
+            "QUMwMTIzNDU2Nzg5YWJjZGVmOnNlY3JldA==",
+        ] {
+            assert_eq!(claims(format!("Basic {key}").as_bytes()), None, "{key}");
+        }
         assert_eq!(claims(b"Bearer opaque"), None);
     }
 

@@ -3,6 +3,8 @@
 //! Framing was already decided by `monitor_common::http1`; this only reads. It is lenient where servers are: bare LF,
 //! leading blank lines, obsolete folding, unknown methods, heads that are cut. What cannot be read is left out.
 
+use std::hash::{BuildHasher, Hash as _, Hasher as _};
+
 /// A request line, borrowed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RequestLine<'a> {
@@ -45,27 +47,71 @@ pub struct Head<'a> {
     pub cookies: Vec<&'a [u8]>,
 }
 
+/// The headers that Weir reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Known {
+    Host,
+    UserAgent,
+    Authorization,
+    ForwardedFor,
+    Forwarded,
+    Cookie,
+}
+
+impl Known {
+    fn of(name: &[u8]) -> Option<Self> {
+        // the length decides most names without comparing
+        let (known, text): (_, &[u8]) = match name.len() {
+            4 => (Self::Host, b"host"),
+            6 => (Self::Cookie, b"cookie"),
+            9 => (Self::Forwarded, b"forwarded"),
+            10 => (Self::UserAgent, b"user-agent"),
+            13 => (Self::Authorization, b"authorization"),
+            15 => (Self::ForwardedFor, b"x-forwarded-for"),
+            _ => return None,
+        };
+        name.eq_ignore_ascii_case(text).then_some(known)
+    }
+}
+
 /// Reads a whole head, or as much of one as there is.
 pub fn head(bytes: &[u8]) -> Head<'_> {
     let mut head = Head::default();
-    let (line, mut rest) = first_line(bytes);
+    let (line, rest) = first_line(bytes);
     head.line = request_line(line);
-    while let Some((name, value, after)) = header(rest) {
-        rest = after;
-        // a few lengths decide most lines without comparing
-        match name.len() {
-            4 if name.eq_ignore_ascii_case(b"host") => head.host = head.host.or(Some(value)),
-            6 if name.eq_ignore_ascii_case(b"cookie") => keep_first(&mut head.cookies, value),
-            9 if name.eq_ignore_ascii_case(b"forwarded") => keep_last(&mut head.forwarded, value),
-            10 if name.eq_ignore_ascii_case(b"user-agent") => {
-                head.user_agent = head.user_agent.or(Some(value));
-            }
-            13 if name.eq_ignore_ascii_case(b"authorization") => keep_first(&mut head.authorization, value),
-            15 if name.eq_ignore_ascii_case(b"x-forwarded-for") => keep_last(&mut head.forwarded_for, value),
-            _ => {}
+    for (known, value) in known(rest) {
+        match known {
+            Known::Host => head.host = head.host.or(Some(value)),
+            Known::UserAgent => head.user_agent = head.user_agent.or(Some(value)),
+            Known::Authorization => keep_first(&mut head.authorization, value),
+            Known::ForwardedFor => keep_last(&mut head.forwarded_for, value),
+            Known::Forwarded => keep_last(&mut head.forwarded, value),
+            Known::Cookie => keep_first(&mut head.cookies, value),
         }
     }
     head
+}
+
+/// The lines of a header block that Weir reads, with their values.
+fn known(mut block: &[u8]) -> impl Iterator<Item = (Known, &[u8])> {
+    std::iter::from_fn(move || {
+        loop {
+            let (name, value, after) = header(block)?;
+            block = after;
+            if let Some(known) = Known::of(name) {
+                return Some((known, value));
+            }
+        }
+    })
+}
+
+/// Hash of everything that [`head`] reads from a header block: blocks with equal hashes mean the same.
+pub fn block_hash(bytes: &[u8], hasher: &impl BuildHasher) -> u64 {
+    let mut hash = hasher.build_hasher();
+    for line in known(first_line(bytes).1) {
+        line.hash(&mut hash);
+    }
+    hash.finish()
 }
 
 fn keep_first<'a>(lines: &mut Vec<&'a [u8]>, value: &'a [u8]) {
@@ -110,25 +156,31 @@ pub fn target<'a>(method: &[u8], target: &'a [u8]) -> Target<'a> {
         let (path, query) = split_at_byte(target, b'?');
         return Target { authority: &[], path, query };
     }
-    if method == b"CONNECT" {
-        return Target { authority: target, path: &[], query: &[] };
-    }
-    let scheme = [&b"http://"[..], b"https://", b"ws://", b"wss://"]
-        .into_iter()
-        .find(|scheme| target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)));
-    let Some(rest) = scheme.and_then(|scheme| target.get(scheme.len()..)) else {
+    let rest = if method == b"CONNECT" { Some(target) } else { after_scheme(target) };
+    let Some(rest) = rest else {
         let (path, query) = split_at_byte(target, b'?');
         return Target { authority: &[], path, query };
     };
     let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
     let (authority, rest) = rest.split_at_checked(end).unwrap_or((rest, &[]));
-    let (path, query) = split_at_byte(rest, b'?');
     // userinfo is a credential: never kept
     let authority = match authority.iter().rposition(|byte| *byte == b'@') {
         Some(at) => authority.get(at + 1..).unwrap_or_default(),
         None => authority,
     };
+    if method == b"CONNECT" {
+        return Target { authority, path: &[], query: &[] };
+    }
+    let (path, query) = split_at_byte(rest, b'?');
     Target { authority, path: if path.is_empty() { b"/" } else { path }, query }
+}
+
+/// What follows `scheme://` (RFC 3986 section 3.1): a proxy is asked for other schemes than HTTP's, too.
+fn after_scheme(target: &[u8]) -> Option<&[u8]> {
+    let colon = memchr::memchr(b':', target)?;
+    let (scheme, rest) = target.split_at_checked(colon)?;
+    let valid = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
+    if scheme.is_empty() || !scheme.iter().all(valid) { None } else { rest.strip_prefix(b"://") }
 }
 
 /// The next header of a block as (name, value, rest), folded lines included in the value; `None` at the block's end.
@@ -224,6 +276,9 @@ mod tests {
         assert_eq!(split(b"GET", b"http://u:p@h:8080/a?b"), (&b"h:8080"[..], &b"/a"[..], &b"b"[..]));
         assert_eq!(split(b"GET", b"HTTP://h?b"), (&b"h"[..], &b"/"[..], &b"b"[..]));
         assert_eq!(split(b"CONNECT", b"h:443"), (&b"h:443"[..], &b""[..], &b""[..]));
+        assert_eq!(split(b"CONNECT", b"u:p@h:443?q"), (&b"h:443"[..], &b""[..], &b""[..]));
+        assert_eq!(split(b"GET", b"ftp://u:p@h/a"), (&b"h"[..], &b"/a"[..], &b""[..]));
+        assert_eq!(split(b"GET", b"a:b/c?d"), (&b""[..], &b"a:b/c"[..], &b"d"[..]));
         assert_eq!(split(b"OPTIONS", b"*"), (&b""[..], &b"*"[..], &b""[..]));
     }
 

@@ -9,3 +9,6 @@ pub mod escape;
 pub mod forwarded;
 pub mod head;
 pub mod query;
+mod random;
+
+pub use random::looks_random;

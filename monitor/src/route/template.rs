@@ -1,5 +1,7 @@
 //! From a path to a template of bounded variety: segments that look like identifiers become placeholders.
 
+use crate::parser::looks_random;
+
 /// Most segments of a template; the rest becomes `{rest}`.
 const SEGMENTS: usize = 12;
 /// Longest segment that is kept as it stands.
@@ -66,25 +68,12 @@ fn placeholder(segment: &[u8]) -> Option<&'static str> {
         "{email}"
     } else if !all(plain) {
         "{param}"
-    } else if is_token(segment, digits) {
+    } else if segment.len() > SEGMENT_BYTES || looks_random(segment) {
         "{token}"
     } else {
         return None;
     };
     Some(found)
-}
-
-/// Long, and mixed as no word is: upper and lower case with digits, or a long run that holds several digits.
-fn is_token(segment: &[u8], digits: usize) -> bool {
-    if segment.len() > SEGMENT_BYTES {
-        return true;
-    }
-    if segment.len() < 16 || digits == 0 {
-        return false;
-    }
-    let longest = segment.split(|byte| !byte.is_ascii_alphanumeric()).map(<[u8]>::len).max().unwrap_or(0);
-    let mixed = segment.iter().any(u8::is_ascii_uppercase) && segment.iter().any(u8::is_ascii_lowercase);
-    (mixed && longest >= 6) || (digits >= 3 && longest >= 12)
 }
 
 fn is_uuid(segment: &[u8]) -> bool {
