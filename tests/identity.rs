@@ -279,7 +279,7 @@ fn secret(n: usize) -> String {
 /// Target and headers with `secret` in the `n`th kind of place.
 fn carried(n: usize, secret: &str) -> (String, String) {
     let header = |name: &str, value: String| ("/secret".to_owned(), format!("{name}: {value}\r\n"));
-    match n % 14 {
+    match n % 15 {
         0 => header("Authorization", format!("Bearer {secret}")),
         // The secret of a JWT is its signature; its claims are shown.
         1 => header("Authorization", format!("Bearer eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJib2IifQ.{secret}")),
@@ -299,6 +299,8 @@ fn carried(n: usize, secret: &str) -> (String, String) {
         10 => (format!("/secret?a=b&token={secret}&c=d"), String::new()),
         11 => (format!("/secret?api_key={secret}"), String::new()),
         12 => (format!("/secret?unknown={secret}"), "X-Api-Key: a\r\n".to_owned()),
+        // A key in the place of the user.
+        13 => header("Authorization", format!("Basic {}", BASE64.encode(format!("{secret}:")))),
         _ => header("authorization", format!("Negotiate {secret}")),
     }
 }

@@ -7,7 +7,10 @@ use crate::harness::servers::{self, Certificate};
 use crate::harness::weir::{Place, gone};
 use crate::harness::{LIMIT, bpf, clients, need, note, open_dir, tool, turn, until};
 
-const KILLS: usize = 3;
+/// How often it is killed, from `WEIR_TEST_KILLS`: a kernel under load takes seconds for each of a killed daemon's probes.
+fn kills() -> usize {
+    std::env::var("WEIR_TEST_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(5)
+}
 
 #[test]
 fn kills_under_load() {
@@ -27,7 +30,7 @@ fn kills_under_load() {
         })
         .collect();
     let place = Place::new("");
-    for round in 0..KILLS {
+    for round in 0..kills() {
         let weir = place.start();
         // It observes the load, plaintext and TLS, when it dies.
         for server in &servers {
@@ -51,7 +54,7 @@ fn kills_under_load() {
     for server in servers {
         let errors = std::fs::read_to_string(server.file("error.log")).unwrap_or_default();
         assert!(!errors.contains("crit") && !errors.contains("exited on signal"), "nginx: {errors}");
-        note(&format!("{} requests served over {KILLS} kills", server.finish()));
+        note(&format!("{} requests served over {} kills", server.finish(), kills()));
     }
     // Nothing pinned, and the next start works and counts.
     let pins = std::fs::read_dir("/sys/fs/bpf").map_or(0, |dir| {

@@ -30,7 +30,10 @@ pub fn wrk(server: &Server, count: u64) -> Client {
     let dir = open_dir();
     let (out, err) = (dir.path().join("out"), dir.path().join("err"));
     let mut command = Command::new(tool("wrk").unwrap());
-    command.args(["-t", "2", "-c", "64", "-d", "600s"]).arg(format!("{}/wrk", server.url));
+    // its own limit, two seconds, is passed under emulation
+    command
+        .args(["-t", "2", "-c", "64", "-d", "600s", "--timeout", "60s"])
+        .arg(format!("{}/wrk", server.url));
     let mut guard = Guard::spawn(&mut command, &out, &err);
     server.at_least(count, Duration::from_mins(1));
     let status = guard.stop(libc::SIGINT);

@@ -270,7 +270,9 @@ impl Weir {
     pub fn kill(mut self) -> (Place, Vec<bpf::Object>) {
         let held = bpf::held_by(self.pid());
         self.stopped = true;
-        self.daemon.stop(libc::SIGKILL);
+        // The kernel removes probe after probe, and waits for all CPUs each time: seconds, and many more under load.
+        self.daemon.signal(libc::SIGKILL);
+        self.daemon.wait(LIMIT * 5);
         (self.place.clone(), held)
     }
 

@@ -41,7 +41,7 @@ impl Machine<'_> {
             .arg(self.kernel)
             .arg("-initrd")
             .arg(self.initramfs)
-            .args(["-append", "console=ttyS0 quiet panic=-1 mitigations=off"])
+            .args(["-append", "console=ttyS0 quiet panic=-1 mitigations=off nowatchdog"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
         let mut child = Killed(qemu.spawn().context("cannot start qemu")?);
