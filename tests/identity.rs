@@ -15,7 +15,7 @@ use monitor::view::IdentityRow;
 
 use crate::harness::process::run;
 use crate::harness::raw::Wire;
-use crate::harness::weir::{Place, Weir};
+use crate::harness::weir::{MARK, Place, Weir};
 use crate::harness::{Findings, need, note, tool, turn, until};
 
 const CONFIG: &str = "[identity]\nquery_keys = [\"token\"]\ncookies = [\"session\"]\n";
@@ -209,7 +209,7 @@ fn planted_secrets_are_nowhere() {
     let _turn = turn();
     let place = Place::new(CONFIG);
     let weir = place.start_by(place.command().env("WEIR_LOG", "trace"));
-    let tail = Tail::start(&place);
+    let tail = Tail::start(&place, &weir);
     let wire = Wire::new("127.0.0.1:0");
     let mut planted = Vec::new();
     for n in 0..200 {
@@ -309,26 +309,38 @@ fn carried(n: usize, secret: &str) -> (String, String) {
 struct Tail {
     child: crate::harness::process::Guard,
     dir: tempfile::TempDir,
+    marks: usize,
 }
 
 impl Tail {
-    fn start(place: &Place) -> Self {
+    /// Returns when the tail shows what happens.
+    fn start(place: &Place, weir: &Weir) -> Self {
         let dir = crate::harness::open_dir();
         let out = dir.path().join("out");
         let mut command = Command::new(crate::harness::weir::binary());
         command.args(["tail", "-o", "jsonl", "--socket"]).arg(place.socket());
         let child = crate::harness::process::Guard::spawn(&mut command, &out, &out);
-        Self { child, dir }
+        let mut tail = Self { child, dir, marks: 0 };
+        until("the tail to begin", Duration::from_secs(10), || {
+            weir.settle();
+            tail.marks = tail.text().matches(MARK).count();
+            (tail.marks > 0).then_some(())
+        });
+        tail
+    }
+
+    fn text(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("out")).unwrap_or_default()
     }
 
     fn stop(mut self, weir: &Weir) -> String {
-        let text = || std::fs::read_to_string(self.dir.path().join("out")).unwrap_or_default();
-        // The last requests are in it once a mark made after them is.
+        // The last requests are in it once a mark made after them is: at both of its ends, for each of the two of `settle`.
+        let before = self.text().matches(MARK).count().max(self.marks);
         weir.settle();
         until("the last request in the tail", Duration::from_secs(10), || {
-            text().contains("/weir-integration-mark").then_some(())
+            (self.text().matches(MARK).count() >= before + 4).then_some(())
         });
-        let all = text();
+        let all = self.text();
         self.child.stop(libc::SIGTERM);
         assert!(all.lines().count() > 200, "the tail has {} lines", all.lines().count());
         all

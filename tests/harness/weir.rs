@@ -24,7 +24,7 @@ pub fn binary() -> PathBuf {
 }
 
 /// Path of the requests that mark a moment, see [`Weir::settle`].
-const MARK: &str = "/weir-integration-mark";
+pub const MARK: &str = "/weir-integration-mark";
 
 /// Directories, socket and port of one installation; outlives the daemons that run in it.
 #[derive(Clone)]
