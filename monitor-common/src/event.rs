@@ -22,6 +22,8 @@ pub mod kind {
     pub const EXEC: u8 = 6;
     /// [`super::Exit`]: a process (its last thread) ended.
     pub const EXIT: u8 = 7;
+    /// [`super::Verdict`]: a request was refused, or would have been.
+    pub const VERDICT: u8 = 8;
 }
 
 /// Kind of a credential, as the kernel side tells them apart: by where it stood, not by what it means.
@@ -322,6 +324,52 @@ record! {
     }
 }
 
+record! {
+    /// A request was refused (or would have been). Written before its [`Request`]; allowed requests have none.
+    Verdict = kind::VERDICT, 72 {
+        /// Start of the record.
+        head: Head,
+        /// The connection.
+        conn: u64,
+        /// Time of the decision.
+        ts_ns: u64,
+        /// Socket cookie, 0 when the socket is not known: then nothing could be cut.
+        cookie: u64,
+        /// Who was over: as in `cap::SubjectKey`.
+        value: u64,
+        /// The next request would be admitted after so many ns; 0 for an access level.
+        wait_ns: u64,
+        /// Number of the request on its connection.
+        seq: u32,
+        /// Kind of the subject.
+        subject: u32,
+        /// Inode number of the socket's network namespace.
+        netns: u32,
+        /// The rule's index, or the role's number for an access level.
+        rule: u32,
+        /// One of `cap::action`: [`DENY`](crate::cap::action::DENY) was enforced.
+        action: u8,
+        /// One of `cap::reason`.
+        reason: u8,
+        /// One of [`role`].
+        role: u8,
+        /// One of [`enforced`].
+        enforced: u8,
+        /// Zero.
+        pad: [u8; 4],
+    }
+}
+
+/// How a denial was enforced.
+pub mod enforced {
+    /// Not at all: nothing to enforce (`shadow`), or no socket was known.
+    pub const NOT: u8 = 0;
+    /// The connection is fenced: nothing more leaves it.
+    pub const FENCED: u8 = 1;
+    /// The caller was answered by the kernel.
+    pub const ANSWERED: u8 = 2;
+}
+
 /// A decoded record with the bytes that followed it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event<'a> {
@@ -339,6 +387,8 @@ pub enum Event<'a> {
     Exec(Exec, &'a [u8]),
     /// See [`Exit`].
     Exit(Exit),
+    /// See [`Verdict`].
+    Verdict(Verdict),
 }
 
 /// Why a record could not be decoded.
@@ -371,6 +421,7 @@ pub fn decode(bytes: &[u8]) -> Result<Event<'_>, DecodeError> {
         kind::CLOSE => Event::Close(Close::from_bytes(bytes).ok_or(short)?.0),
         kind::EXEC => Exec::from_bytes(bytes).map(|(record, rest)| Event::Exec(record, rest)).ok_or(short)?,
         kind::EXIT => Event::Exit(Exit::from_bytes(bytes).ok_or(short)?.0),
+        kind::VERDICT => Event::Verdict(Verdict::from_bytes(bytes).ok_or(short)?.0),
         other => return Err(DecodeError::Kind(other)),
     })
 }

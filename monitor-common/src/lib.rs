@@ -4,7 +4,9 @@
 #![cfg_attr(not(any(feature = "std", test)), no_std)]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
+pub mod cap;
 pub mod event;
+pub mod gcra;
 pub mod http1;
 pub mod kernel;
 pub mod ledger;
