@@ -9,6 +9,9 @@
 //!   access: ACCESS[(role, path)] -> methods
 //! ```
 //!
+//! Access levels of several subjects must all grant. More credentials than fit are refused where anything is configured, since
+//! the one that is charged could be among those that were left out.
+//!
 //! Buckets: a rule for one subject, a role or a workload has its bucket in the rule's own cell of `BUCKETS`, which nobody can
 //! evict. A rule for *each* credential or client has one in `EACH` (accepted credentials; never evicts, full means the client is
 //! charged) or `STRANGERS` (LRU, by client address). A credential that no server has accepted yet is charged to the bucket of
@@ -166,6 +169,8 @@ pub mod reason {
     pub const CAP: u8 = 1;
     /// Outside its role's access level.
     pub const ACCESS: u8 = 2;
+    /// More credentials than are told apart ([`crate::event::CREDS`]): one of them could be anybody's.
+    pub const CREDENTIALS: u8 = 3;
 }
 
 /// The only entry of `POLICY`: what there is to decide, so that nothing is looked up for what is not configured.
@@ -196,6 +201,10 @@ pub mod policy_flag {
     pub const EXEMPT_PATHS: u32 = 16;
     /// There are rules or access levels that deny outbound requests: sends are framed before they leave.
     pub const EARLY: u32 = 32;
+    /// There are rules for each credential or each client: what a server has accepted is kept in `ACCEPTED`.
+    pub const EACH: u32 = 64;
+    /// There are rules with destination hosts.
+    pub const HOSTS: u32 = 128;
 }
 
 /// Key of `ACCESS`: a longest-prefix match on role and path, so the data is the role's number in network order, then the path.
@@ -227,7 +236,8 @@ pub const ALL_METHODS: PathValue = u64::MAX;
 impl PathKey {
     /// The key of a prefix, `None` when it is too long. For [`space::ROUTES`] the prefix must be in lower case.
     pub fn prefix(space: u32, prefix: &[u8]) -> Option<Self> {
-        let mut key = Self { bits: 32 + 8 * prefix.len() as u32, space: space.to_be_bytes(), path: [0; PATH] };
+        let mut key =
+            Self { bits: 32 + 8 * prefix.len() as u32, space: space.to_be_bytes(), path: [0; PATH] };
         key.path.get_mut(..prefix.len())?.copy_from_slice(prefix);
         Some(key)
     }

@@ -50,6 +50,14 @@ pub enum Counter {
     Joined,
     /// Ring full: a process record.
     LostProcess,
+    /// Requests that nothing was decided about because the daemon gave no sign of life: admitted.
+    NotInForce,
+    /// Denials that could not be enforced: the socket is not known, or is none that packets go through.
+    NotEnforced,
+    /// A bucket could not be kept: the request was admitted by its rule.
+    NoBucket,
+    /// Ring full: a verdict record. The verdict itself was enforced and counted.
+    LostVerdict,
 }
 
 impl Counter {

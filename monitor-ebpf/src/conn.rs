@@ -5,6 +5,7 @@ use aya_ebpf::helpers::generated::{
     bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
     bpf_get_socket_cookie, bpf_ktime_get_ns,
 };
+use monitor_common::cap;
 use monitor_common::event::{self, cred, role, transport};
 use monitor_common::kernel::FileKey;
 use monitor_common::ledger::Counter;
@@ -38,16 +39,28 @@ pub fn is_excluded() -> bool {
     if config!(excluded) == 0 {
         return false;
     }
+    EXCLUDED.get_ptr(file()).is_some()
+}
+
+/// The executable of the current process.
+#[inline(always)]
+fn file() -> FileKey {
     let field = |address: u64, offset: u32| raw::kernel::<u64>(address + offset as u64).unwrap_or(0);
     let mm = field(raw::task(), config!(task_mm));
     let inode = field(field(mm, config!(mm_exe_file)), config!(file_inode));
     let device = field(inode, config!(inode_sb));
-    let key = FileKey {
+    FileKey {
         inode: field(inode, config!(inode_number)),
         device: raw::kernel::<u32>(device + config!(sb_dev) as u64).unwrap_or(0),
         pad: 0,
-    };
-    EXCLUDED.get_ptr(key).is_some()
+    }
+}
+
+/// The same as the key of a cap's subject.
+#[inline(always)]
+pub fn executable() -> u64 {
+    let file = file();
+    cap::executable_key(file.inode, file.device)
 }
 
 /// Whether a socket is of a kind that can carry HTTP: a stream over IP or a Unix stream.
@@ -248,7 +261,7 @@ pub unsafe fn client_key(peer: *const Peer) -> u64 {
     let ([a, b], family) = unsafe { ((*peer).remote, (*peer).family) };
     // a Unix peer is its user
     let (a, b) = if family == AF_UNIX { (a & 0xffff_ffff, 0) } else { (a, b) };
-    (a.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ b.rotate_left(29)).wrapping_mul(0xD6E8_FEB8_6659_FD93)
+    cap::client_key([a, b])
 }
 
 /// Tells the daemon about a connection and the process that uses it, when it does not know yet.

@@ -12,7 +12,7 @@ use monitor_common::ledger::Counter;
 
 use crate::conn::{self, ANONYMOUS};
 use crate::maps::{Conn, IDENTITIES, NAMES, SCRATCH, Scratch, count, told};
-use crate::{raw, ring};
+use crate::{judge, raw, ring};
 
 /// Upper bound of ticks a call: each consumes a byte at least, and a call moves at most 2 GiB, of which bodies are
 /// skipped. A head is bounded to 256 KiB, so this is never reached by well-formed traffic.
@@ -220,7 +220,7 @@ fn charge(key: &IdentityKey) {
     }
     match cell {
         // SAFETY: a map value, shared between CPUs.
-        Some(cell) => unsafe { raw::atomic_increment(&raw mut (*cell).requests) },
+        Some(cell) => unsafe { raw::atomic_add(&raw mut (*cell).requests, 1) },
         None => count(Counter::IdentityOverflow, 1),
     }
 }
@@ -283,6 +283,7 @@ unsafe impl Env for Frame {
                 (*self.conn).response_ts = ring::now(self.scratch);
             } else {
                 self.request();
+                judge::begin(self.conn, self.scratch, self.stream());
             }
         }
     }
@@ -327,6 +328,13 @@ unsafe extern "C" fn step(_index: u32, context: *mut c_void) -> c_long {
         let context = context.cast::<Frame>();
         Frame::new((*context).conn, (*context).scratch, (*context).names)
     };
+    // SAFETY: valid pointers.
+    unsafe {
+        if judge::pending(frame.scratch) {
+            judge::step(frame.conn, frame.scratch);
+            return 0;
+        }
+    }
     // SAFETY: valid scratch.
     let between = unsafe { &mut (*frame.scratch).between };
     if *between == 0 {
@@ -358,6 +366,7 @@ pub unsafe fn run(conn: *mut Conn, scratch: *mut Scratch, response: bool, addres
     unsafe {
         let Some(mut frame) = Frame::begin(conn, scratch, response) else { return };
         (*scratch).between = 0;
+        (*scratch).ask.stage = 0;
         http1::begin(&mut frame, address, n);
         let done = bpf_loop(MAX_TICKS, step as *const () as *mut c_void, (&raw mut frame).cast(), 0);
         if done as u32 >= MAX_TICKS {

@@ -14,6 +14,7 @@
 mod conn;
 mod frame;
 mod hooks;
+mod judge;
 mod maps;
 mod raw;
 mod ring;

@@ -5,7 +5,9 @@ use aya_ebpf::btf_maps::SkStorage;
 use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::generated::bpf_sk_storage_get;
 use aya_ebpf::macros::{btf_map, map};
-use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
+use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
+use monitor_common::cap::{self, Bucket, BucketKey, Policy, Rule, Subject, SubjectKey};
 use monitor_common::event;
 use monitor_common::http1::{self, Cur, Names};
 use monitor_common::kernel::{Config, FileKey, IdentityCount, IdentityKey, TlsKey};
@@ -115,8 +117,10 @@ pub struct Conn {
     pub checks: u8,
     /// As in [`Mark`].
     pub last: u8,
+    /// 1 once a request was denied: nothing more leaves it, and nothing more is charged.
+    pub fenced: u8,
     /// Zero.
-    pub pad: [u8; 4],
+    pub pad: [u8; 3],
 }
 
 /// Bits of [`Conn::told`].
@@ -166,12 +170,80 @@ pub struct Scratch {
     pub now: u64,
     /// Framing cursor.
     pub cur: Cur,
+    /// The decision in progress.
+    pub ask: Ask,
     /// A connection's record is built here.
     pub record: event::Conn,
     /// A record is built here in front of window bytes.
     pub window: [u8; http1::PRE + http1::WIN + http1::SLACK],
     /// The verifier bounds a copy out of the window by its largest start plus its largest length.
     pub tail: [u8; 8192],
+}
+
+/// Most subjects that one request is charged to: its network, its credentials, its client, its workload in two forms.
+pub const SUBJECTS_EACH: usize = 8;
+/// Most rules that one request is charged to.
+pub const TODO: usize = 32;
+
+/// One decision: which caps a request is charged to and what they say. See [`crate::judge`].
+#[repr(C)]
+pub struct Ask {
+    /// What comes next, 0 when there is nothing to decide.
+    pub stage: u32,
+    /// Index in the current stage.
+    pub at: u32,
+    /// Rules in `todo`.
+    pub rules: u32,
+    /// What the path is needed for: bits of [`crate::judge::want`].
+    pub want: u32,
+    /// `policy_flag`s of this decision.
+    pub flags: u32,
+    /// `role` of the connection.
+    pub direction: u32,
+    /// `method` of the request.
+    pub method: u32,
+    /// Number of the request.
+    pub seq: u32,
+    /// Gravest action so far plus one: 0 while everything admits.
+    pub worst: u32,
+    /// The rule that said so, or the access level's number.
+    pub by: u32,
+    /// Whose rule that is: index in `subjects`.
+    pub whose: u32,
+    /// One of `reason`.
+    pub reason: u32,
+    /// 1 when the address stands for many clients.
+    pub proxy: u32,
+    /// 1 when the request has a credential that is known here.
+    pub known: u32,
+    /// Longest wait of the rules that refused as gravely.
+    pub wait_ns: u64,
+    /// Who is asked in its place where a credential is a stranger's.
+    pub client: SubjectKey,
+    /// Who is asked.
+    pub subjects: [SubjectKey; SUBJECTS_EACH],
+    /// Access level of each that must grant, 0 for none.
+    pub access: [u32; SUBJECTS_EACH],
+    /// Rules to ask.
+    pub todo: [Todo; TODO],
+    /// Key of the bucket that is asked.
+    pub bucket: BucketKey,
+    /// Fingerprint of the destination host, 0 when not known.
+    pub host: u64,
+    /// Bits of the routes that the path falls under.
+    pub routes: u64,
+}
+
+/// A rule that is asked.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Todo {
+    /// Its index.
+    pub rule: u16,
+    /// For whom: index in [`Ask::subjects`].
+    pub subject: u8,
+    /// 1 once its bucket was charged.
+    pub charged: u8,
 }
 
 /// BPF task storage, which `aya-ebpf` has no type for.
@@ -191,6 +263,13 @@ impl<T> TaskStorage<T> {
         Self { r#type: null(), key: null(), value: null(), max_entries: null(), map_flags: null() }
     }
 }
+
+/// `NetworkKey` without its length.
+pub type NetworkData = [u8; 20];
+/// `PathKey` without its length.
+pub type PathData = [u8; 4 + cap::PATH];
+/// Key of `ACCESS`.
+pub type PathKey = Key<PathData>;
 
 /// Judgement of sockets without plaintext HTTP.
 #[btf_map]
@@ -227,6 +306,40 @@ pub static SWITCH: Array<u32> = Array::with_max_entries(1, 0);
 /// Executables whose connections are not observed.
 #[map]
 pub static EXCLUDED: HashMap<FileKey, u32> = HashMap::with_max_entries(256, BPF_F_NO_PREALLOC);
+/// What there is to decide.
+#[map]
+pub static POLICY: Array<Policy> = Array::with_max_entries(1, 0);
+/// Caps.
+#[map]
+pub static RULES: Array<Rule> = Array::with_max_entries(cap::RULES, 0);
+/// Buckets of the rules that have one.
+#[map]
+pub static BUCKETS: Array<Bucket> = Array::with_max_entries(cap::RULES, 0);
+/// Requests by rule and verdict.
+#[map]
+pub static CAP_COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(cap::RULES * cap::VERDICTS, 0);
+/// What is configured for every credential and every client of a direction: `(direction - 1) * 2`, clients plus one.
+#[map]
+pub static EVERY: Array<Subject> = Array::with_max_entries(4, 0);
+/// What is configured for single subjects.
+#[map]
+pub static SUBJECTS: HashMap<SubjectKey, Subject> =
+    HashMap::with_max_entries(cap::SUBJECTS, BPF_F_NO_PREALLOC);
+/// Credentials that a server has accepted.
+#[map]
+pub static ACCEPTED: HashMap<SubjectKey, u32> = HashMap::with_max_entries(cap::EACH, BPF_F_NO_PREALLOC);
+/// Buckets of accepted credentials.
+#[map]
+pub static EACH: HashMap<BucketKey, Bucket> = HashMap::with_max_entries(cap::EACH, BPF_F_NO_PREALLOC);
+/// Buckets of client addresses.
+#[map]
+pub static STRANGERS: LruHashMap<BucketKey, Bucket> = LruHashMap::with_max_entries(cap::STRANGERS, 0);
+/// What is configured for networks: direction, address.
+#[map]
+pub static NETWORKS: LpmTrie<NetworkData, Subject> = LpmTrie::with_max_entries(16_384, BPF_F_NO_PREALLOC);
+/// Granted methods by role and path, routes of caps, exempt paths.
+#[map]
+pub static ACCESS: LpmTrie<PathData, cap::PathValue> = LpmTrie::with_max_entries(16_384, BPF_F_NO_PREALLOC);
 /// Counters of `monitor_common::ledger`.
 #[map]
 pub static LEDGER: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::COUNT, 0);

@@ -224,20 +224,45 @@ pub fn socket_of_fd(fd: u32) -> Option<u64> {
     kernel::<u64>(socket + config!(socket_sk) as u64)
 }
 
-/// Adds one to a value that other CPUs add to as well. The BPF target's core library has no atomics for it.
+/// Adds to a value that other CPUs change as well; `n` may be negative. The BPF target's core library has no atomics for it.
 ///
 /// # Safety
 /// `cell` must be writable and aligned.
 #[inline(always)]
-pub unsafe fn atomic_increment(cell: *mut u64) {
+pub unsafe fn atomic_add(cell: *mut u64, n: u64) {
     #[cfg(target_arch = "bpf")]
     // SAFETY: the caller's promise; one instruction that changes `cell` only.
     unsafe {
-        core::arch::asm!("lock *(u64 *)({cell} + 0) += {one}", cell = in(reg) cell, one = in(reg) 1u64);
+        core::arch::asm!("lock *(u64 *)({cell} + 0) += {n}", cell = in(reg) cell, n = in(reg) n);
     }
     #[cfg(not(target_arch = "bpf"))]
     // SAFETY: the caller's promise.
     unsafe {
-        *cell += 1;
+        *cell = (*cell).wrapping_add(n);
+    }
+}
+
+/// Replaces `old` by `new`; false when another CPU was first.
+///
+/// # Safety
+/// `cell` must be writable and aligned.
+#[inline(always)]
+pub unsafe fn atomic_swap(cell: *mut u64, old: u64, new: u64) -> bool {
+    #[cfg(target_arch = "bpf")]
+    // SAFETY: the caller's promise; one instruction that changes `cell` and r0 only.
+    unsafe {
+        let found: u64;
+        core::arch::asm!("r0 = cmpxchg_64({cell} + 0, r0, {new})", cell = in(reg) cell, new = in(reg) new,
+            inlateout("r0") old => found);
+        found == old
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    // SAFETY: the caller's promise.
+    unsafe {
+        let same = *cell == old;
+        if same {
+            *cell = new;
+        }
+        same
     }
 }

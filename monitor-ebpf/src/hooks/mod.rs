@@ -1,6 +1,7 @@
 //! The programs: one module for each family of attach points.
 
 mod bench;
+pub mod fence;
 mod life;
 mod socket;
 mod tls;

@@ -1,0 +1,490 @@
+//! Decides about a request whose head is complete: caps and access levels, as `monitor_common::cap` describes them.
+//!
+//! ```text
+//! begin -> SUBJECT per subject -> PATH per byte -> TRIE -> ACCESS per level -> ASK per rule --> end
+//!          what is configured     only if asked for                           \ one refuses /
+//!          for this one, for                                          REFUND what was charged
+//!          every one of its kind
+//! ```
+//! A decision is a walk in small steps, each one call of the `bpf_loop` callback that also runs the framing: the verifier sees
+//! each step once, whatever the number of rules, and nothing is nested. All of its state is in [`Ask`].
+//!
+//! Buckets are charged one by one while they admit; when one refuses, what was charged is given back. In between another
+//! request may be refused that had been admitted a moment later, never the other way round.
+
+use aya_ebpf::bindings::BPF_NOEXIST;
+use aya_ebpf::helpers::generated::bpf_get_current_cgroup_id;
+use aya_ebpf::maps::lpm_trie::Key;
+use monitor_common::cap::{
+    Bucket, BucketKey, RULES_EACH, Subject, SubjectKey, VERDICTS, action, policy_flag, reason, scope,
+    subject, subject_flag, verdict,
+};
+use monitor_common::event::{self, CREDS, enforced, role, transport};
+use monitor_common::gcra::{self, Answer};
+use monitor_common::http1::Stream;
+use monitor_common::ledger::Counter;
+
+use crate::hooks::fence;
+use crate::maps::{
+    ACCEPTED, Ask, BUCKETS, CAP_COUNTS, Conn, EACH, EVERY, NETWORKS, NetworkData, POLICY, RULES, STRANGERS,
+    SUBJECTS, SUBJECTS_EACH, Scratch, TODO, Todo, count,
+};
+use crate::{conn, raw, ring};
+
+/// What comes next. [`Ask::at`] counts within a stage.
+mod stage {
+    pub const IDLE: u32 = 0;
+    pub const SUBJECT: u32 = 1;
+    pub const PATH: u32 = 2;
+    pub const ACCESS: u32 = 3;
+    pub const ASK: u32 = 4;
+    pub const REFUND: u32 = 5;
+    pub const END: u32 = 6;
+}
+
+/// What the path is needed for.
+pub mod want {
+    /// Route prefixes of caps.
+    pub const ROUTES: u32 = 1;
+    /// Access levels.
+    pub const ACCESS: u32 = 2;
+    /// Exempt paths.
+    pub const EXEMPT: u32 = 4;
+}
+
+/// Places in [`Ask::subjects`]. The network comes first: it says what its addresses stand for. The client comes behind the
+/// credentials: it is charged when none of them is known.
+const NETWORK: usize = 0;
+const CREDENTIAL: usize = 1;
+const CLIENT: usize = CREDENTIAL + CREDS;
+const CGROUP: usize = CLIENT + 1;
+const EXECUTABLE: usize = CGROUP + 1;
+const _: () = assert!(EXECUTABLE + 1 == SUBJECTS_EACH);
+/// Masks of indices, which the verifier must see on the register that is used.
+const SUBJECT_MASK: u32 = SUBJECTS_EACH as u32 - 1;
+const TODO_MASK: u32 = TODO as u32 - 1;
+/// `SubjectKey::kind` of a place that nobody takes.
+const NOBODY: u32 = u32::MAX;
+
+/// Whether there is anything to decide: one load while there is not.
+#[inline(always)]
+fn policy() -> Option<u32> {
+    let policy = POLICY.get_ptr(0)?;
+    // SAFETY: a map value that the daemon writes.
+    let flags = unsafe { core::ptr::read_volatile(&raw const (*policy).flags) };
+    (flags & policy_flag::ON != 0).then_some(flags)
+}
+
+/// Whether the daemon is alive, or its lease has not run out.
+#[inline(always)]
+fn in_force(now: u64) -> bool {
+    POLICY.get_ptr(0).is_some_and(|policy| {
+        // SAFETY: a map value that the daemon writes.
+        let (alive, lease) = unsafe { ((*policy).alive_ns, (*policy).lease_ns) };
+        alive == 0 || now < alive.wrapping_add(lease)
+    })
+}
+
+/// A request's head is complete: begins a decision if there is anything to decide.
+///
+/// # Safety
+/// The pointers must be valid.
+#[inline(always)]
+pub unsafe fn begin(conn: *mut Conn, scratch: *mut Scratch, stream: *const Stream) {
+    let Some(flags) = policy() else { return };
+    // SAFETY: the caller's promise.
+    unsafe {
+        if (*conn).fenced != 0 {
+            return;
+        }
+        if !in_force(ring::now(scratch)) {
+            count(Counter::NotInForce, 1);
+            return;
+        }
+        let ask = &raw mut (*scratch).ask;
+        let direction = (*conn).role as u32;
+        (*ask).flags = flags;
+        (*ask).direction = direction;
+        (*ask).method = (*stream).method as u32;
+        (*ask).seq = (*conn).http.shared.req_seq;
+        (*ask).at = 0;
+        (*ask).rules = 0;
+        (*ask).want = 0;
+        (*ask).worst = 0;
+        (*ask).reason = 0;
+        (*ask).wait_ns = 0;
+        (*ask).proxy = 0;
+        (*ask).known = 0;
+        (*ask).routes = 0;
+        (*ask).host = 0;
+        // peers that are not known must not share a bucket: nobody is charged for another
+        let client = if (*conn).peer.known == 0 { (*conn).id } else { (*conn).client };
+        let client = SubjectKey { value: client, kind: subject::CLIENT, direction };
+        let nobody = SubjectKey { value: 0, kind: NOBODY, direction };
+        (*ask).client = client;
+        let network = flags & policy_flag::NETWORKS != 0 && (*conn).peer.known != 0;
+        (*ask).subjects[NETWORK] = if network { client } else { nobody };
+        let mut at = 0;
+        while at < CREDS {
+            let kind = (*stream).cred[at] as u32;
+            (*ask).subjects[CREDENTIAL + at] =
+                if kind == 0 { nobody } else { SubjectKey { value: (*stream).fp[at], kind, direction } };
+            at += 1;
+        }
+        // the other end of an outbound connection is nobody's client
+        (*ask).subjects[CLIENT] = if direction == role::INBOUND as u32 { client } else { nobody };
+        let (mut cgroup, mut executable) = (nobody, nobody);
+        if flags & policy_flag::WORKLOADS != 0 {
+            cgroup = SubjectKey { value: bpf_get_current_cgroup_id(), kind: subject::CGROUP, direction };
+            executable = SubjectKey { value: conn::executable(), kind: subject::EXECUTABLE, direction };
+        }
+        (*ask).subjects[CGROUP] = cgroup;
+        (*ask).subjects[EXECUTABLE] = executable;
+        (*ask).stage = stage::SUBJECT;
+        if (*stream).more != 0 {
+            (*ask).worst = 1 + action::DENY as u32;
+            (*ask).reason = reason::CREDENTIALS as u32;
+            (*ask).whose = CLIENT as u32;
+            (*ask).by = 0;
+            (*ask).stage = stage::END;
+        }
+    }
+}
+
+/// Whether a decision is in progress; [`step`] goes on with it.
+///
+/// # Safety
+/// `scratch` must be valid.
+#[inline(always)]
+pub unsafe fn pending(scratch: *mut Scratch) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { core::ptr::read_volatile(&raw const (*scratch).ask.stage) != stage::IDLE }
+}
+
+/// One step of the decision.
+///
+/// # Safety
+/// The pointers must be valid.
+#[inline(always)]
+pub unsafe fn step(conn: *mut Conn, scratch: *mut Scratch) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let ask = &raw mut (*scratch).ask;
+        match core::ptr::read_volatile(&raw const (*ask).stage) {
+            stage::SUBJECT => of_subject(conn, ask),
+            stage::ASK => of_rule(scratch, ask),
+            stage::REFUND => give_back(ask),
+            _ => end(conn, scratch, ask),
+        }
+    }
+}
+
+/// What is configured for the next subject.
+#[inline(always)]
+unsafe fn of_subject(conn: *mut Conn, ask: *mut Ask) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let at = (*ask).at & SUBJECT_MASK;
+        (*ask).at = at + 1;
+        if at as usize + 1 == SUBJECTS_EACH {
+            (*ask).at = 0;
+            (*ask).stage = stage::ASK;
+        }
+        let key = (*ask).subjects[opaque(at) as usize & SUBJECT_MASK as usize];
+        (*ask).access[opaque(at) as usize & SUBJECT_MASK as usize] = 0;
+        if key.kind == NOBODY {
+            return;
+        }
+        let credential = (CREDENTIAL..CLIENT).contains(&(at as usize));
+        let client = at as usize == CLIENT;
+        if client && (*ask).known != 0 {
+            return;
+        }
+        let found = if at as usize == NETWORK {
+            let network: Key<NetworkData> = network_key(conn, key.direction);
+            NETWORKS.get(network).map(core::ptr::from_ref)
+        } else {
+            SUBJECTS.get_ptr(key)
+        };
+        if let Some(found) = found {
+            let flags = (*found).flags;
+            if flags & subject_flag::EXEMPT != 0 {
+                (*ask).stage = stage::IDLE;
+                return;
+            }
+            if flags & subject_flag::PROXY != 0 {
+                (*ask).proxy = 1;
+            }
+            if credential {
+                (*ask).known = 1;
+            }
+            list(ask, found, at);
+        }
+        if (*ask).flags & policy_flag::EACH == 0 || !(credential || client) {
+            return;
+        }
+        if credential && (key.direction == role::OUTBOUND as u32 || ACCEPTED.get_ptr(key).is_some()) {
+            (*ask).known = 1;
+        }
+        if client && (*ask).proxy != 0 {
+            return;
+        }
+        let every = (key.direction.wrapping_sub(1) & 1) * 2 + u32::from(client);
+        if let Some(found) = EVERY.get_ptr(every) {
+            list(ask, found, at);
+        }
+    }
+}
+
+/// Lists the rules of a subject.
+#[inline(always)]
+unsafe fn list(ask: *mut Ask, found: *const Subject, at: u32) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if (*found).access != 0 {
+            (*ask).access[opaque(at) as usize & SUBJECT_MASK as usize] = (*found).access;
+            (*ask).want |= want::ACCESS;
+        }
+        let mut i = 0;
+        while i < RULES_EACH {
+            let rule = (*found).rules[i];
+            let n = (*ask).rules;
+            if rule == 0 || n >= TODO as u32 {
+                break;
+            }
+            (*ask).todo[opaque(n) as usize & TODO_MASK as usize] =
+                Todo { rule: rule - 1, subject: at as u8, charged: 0 };
+            (*ask).rules = n + 1;
+            i += 1;
+        }
+    }
+}
+
+/// The address of a connection's peer, in full.
+#[inline(always)]
+unsafe fn network_key(conn: *mut Conn, direction: u32) -> Key<NetworkData> {
+    // SAFETY: the caller's promise.
+    let [high, low] = unsafe { (*conn).peer.remote };
+    let mut data = [0; 20];
+    // SAFETY: 4 and twice 8 bytes of an array of 20.
+    unsafe {
+        let to = data.as_mut_ptr();
+        to.cast::<u32>().write_unaligned(direction.to_be());
+        to.add(4).cast::<u64>().write_unaligned(high);
+        to.add(12).cast::<u64>().write_unaligned(low);
+    }
+    Key::new(160, data)
+}
+
+/// The bucket of the rule that is asked, for the subject that it is asked for. Null when there is none and none can be made.
+#[inline(always)]
+unsafe fn bucket(ask: *mut Ask, todo: Todo, kind: u8) -> *mut Bucket {
+    let rule = todo.rule as u32;
+    if kind == scope::ONE {
+        return BUCKETS.get_ptr_mut(rule).unwrap_or(core::ptr::null_mut());
+    }
+    // SAFETY: the caller's promise.
+    unsafe {
+        let subject = (*ask).subjects[opaque(todo.subject as u32) as usize & SUBJECT_MASK as usize];
+        let mut key = BucketKey { subject, rule, pad: 0 };
+        if kind == scope::EACH_CREDENTIAL {
+            let accepted = subject.direction == role::OUTBOUND as u32 || ACCEPTED.get_ptr(subject).is_some();
+            if accepted {
+                let known = EACH.get_ptr_mut(key);
+                if let Some(known) = known {
+                    return known;
+                }
+                if EACH.insert(key, Bucket { tat: 0, admitted: 0, refused: 0 }, BPF_NOEXIST as u64).is_ok() {
+                    return EACH.get_ptr_mut(key).unwrap_or(core::ptr::null_mut());
+                }
+            }
+            // A stranger is charged at its address, so that inventing credentials buys nothing. Behind a proxy the address
+            // says nothing.
+            if (*ask).proxy == 0 && !accepted {
+                key.subject = (*ask).client;
+            }
+        }
+        if let Some(known) = STRANGERS.get_ptr_mut(key) {
+            return known;
+        }
+        let _ = STRANGERS.insert(key, Bucket { tat: 0, admitted: 0, refused: 0 }, BPF_NOEXIST as u64);
+        STRANGERS.get_ptr_mut(key).unwrap_or(core::ptr::null_mut())
+    }
+}
+
+/// Whether an earlier entry asks the same bucket: two credentials of one role charge it once.
+#[inline(always)]
+unsafe fn is_asked(ask: *mut Ask, at: u32, rule: u16) -> bool {
+    let mut i = 0;
+    while i < TODO as u32 {
+        if i >= at {
+            return false;
+        }
+        // SAFETY: the caller's promise.
+        if unsafe { (*ask).todo[opaque(i) as usize & TODO_MASK as usize].rule } == rule {
+            return true;
+        }
+        i = opaque(i + 1);
+    }
+    false
+}
+
+/// Asks the next rule.
+#[inline(always)]
+unsafe fn of_rule(scratch: *mut Scratch, ask: *mut Ask) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let at = (*ask).at;
+        if at >= (*ask).rules || at >= TODO as u32 {
+            (*ask).at = 0;
+            (*ask).stage = if (*ask).worst > action::DENY as u32 { stage::REFUND } else { stage::END };
+            return;
+        }
+        let place = &raw mut (*ask).todo[opaque(at) as usize & TODO_MASK as usize];
+        let todo = *place;
+        (*ask).at = at + 1;
+        let Some(rule) = RULES.get_ptr(todo.rule as u32) else { return };
+        let (on, route, kind, what) = ((*rule).on, (*rule).route, (*rule).scope, (*rule).action);
+        let limit = (*rule).limit;
+        if on == 0
+            || (route != 0 && (*ask).routes >> ((route - 1) & 63) & 1 == 0)
+            || ((*rule).host != 0 && (*rule).host != (*ask).host)
+            || (kind == scope::ONE && is_asked(ask, at, todo.rule))
+        {
+            return;
+        }
+        let bucket = bucket(ask, todo, kind);
+        if bucket.is_null() {
+            count(Counter::NoBucket, 1);
+            return;
+        }
+        let tat = core::ptr::read_volatile(&raw const (*bucket).tat);
+        match gcra::ask(&limit, tat, ring::now(scratch)) {
+            Answer::Admit(next) => {
+                if (*ask).worst > action::DENY as u32 {
+                    return; // denied already: nothing is charged
+                }
+                if !raw::atomic_swap(&raw mut (*bucket).tat, tat, next) {
+                    (*ask).at = at; // another CPU was first: asked again
+                    return;
+                }
+                raw::atomic_add(&raw mut (*bucket).admitted, 1);
+                (*place).charged = 1;
+                tally(todo.rule, verdict::ALLOW, 1);
+            }
+            Answer::Refuse(wait) => {
+                raw::atomic_add(&raw mut (*bucket).refused, 1);
+                let grave = 1 + what as u32;
+                if what != action::DENY {
+                    tally(
+                        todo.rule,
+                        if what == action::SHADOW { verdict::SHADOW } else { verdict::OBSERVE },
+                        1,
+                    );
+                }
+                if grave > (*ask).worst || (grave == (*ask).worst && wait > (*ask).wait_ns) {
+                    (*ask).worst = grave;
+                    (*ask).wait_ns = wait;
+                    (*ask).reason = reason::CAP as u32;
+                    (*ask).by = todo.rule as u32;
+                    (*ask).whose = todo.subject as u32;
+                }
+            }
+        }
+    }
+}
+
+/// Gives back what the next rule was charged: a denied request consumes nothing.
+#[inline(always)]
+unsafe fn give_back(ask: *mut Ask) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let at = (*ask).at;
+        if at >= (*ask).rules || at >= TODO as u32 {
+            (*ask).stage = stage::END;
+            return;
+        }
+        (*ask).at = at + 1;
+        let todo = (*ask).todo[opaque(at) as usize & TODO_MASK as usize];
+        let Some(rule) = RULES.get_ptr(todo.rule as u32) else { return };
+        if todo.charged == 0 {
+            return;
+        }
+        let bucket = bucket(ask, todo, (*rule).scope);
+        if !bucket.is_null() {
+            raw::atomic_add(&raw mut (*bucket).tat, (*rule).limit.interval_ns.wrapping_neg());
+            raw::atomic_add(&raw mut (*bucket).admitted, u64::MAX);
+        }
+        tally(todo.rule, verdict::ALLOW, u64::MAX);
+    }
+}
+
+/// Counts a request of a rule.
+#[inline(always)]
+fn tally(rule: u16, verdict: u32, n: u64) {
+    if let Some(cell) = CAP_COUNTS.get_ptr_mut(rule as u32 * VERDICTS + verdict) {
+        // SAFETY: this CPU's cell of an array that lives as long as the program.
+        unsafe { *cell = (*cell).wrapping_add(n) }
+    }
+}
+
+/// The decision is made: enforces and reports it.
+#[inline(always)]
+unsafe fn end(conn: *mut Conn, scratch: *mut Scratch, ask: *mut Ask) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        (*ask).stage = stage::IDLE;
+        let worst = (*ask).worst;
+        if worst <= 1 + action::OBSERVE as u32 {
+            return;
+        }
+        let denied = worst > action::DENY as u32;
+        let by_cap = (*ask).reason == reason::CAP as u32;
+        let mut enforced = enforced::NOT;
+        if denied {
+            if by_cap {
+                tally((*ask).by as u16, verdict::DENY, 1);
+            }
+            (*conn).fenced = 1;
+            if (*conn).peer.cookie != 0 && (*conn).transport != transport::UNIX {
+                fence::set((*conn).peer.cookie);
+                enforced = enforced::FENCED;
+            } else {
+                count(Counter::NotEnforced, 1);
+            }
+        }
+        let who = (*ask).subjects[opaque((*ask).whose) as usize & SUBJECT_MASK as usize];
+        let record = event::Verdict {
+            head: ring::head(event::Verdict::KIND, event::Verdict::SIZE as u32),
+            conn: (*conn).id,
+            ts_ns: ring::now(scratch),
+            cookie: (*conn).peer.cookie,
+            value: who.value,
+            wait_ns: (*ask).wait_ns,
+            seq: (*ask).seq,
+            subject: who.kind,
+            netns: (*conn).peer.netns,
+            rule: (*ask).by,
+            action: (worst - 1) as u8,
+            reason: (*ask).reason as u8,
+            role: (*conn).role,
+            enforced,
+            pad: [0; 4],
+        };
+        ring::send(&record, Counter::LostVerdict);
+    }
+}
+
+/// Keeps a mask in place that the compiler could prove to be without effect: the verifier does not follow such proofs.
+#[inline(always)]
+fn opaque(x: u32) -> u32 {
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut y = x;
+        // SAFETY: copies a register to itself; touches no memory, stack or flags.
+        unsafe { core::arch::asm!("{0} = {0}", inout(reg) y, options(pure, nomem, nostack)) };
+        y
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    x
+}
