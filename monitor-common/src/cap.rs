@@ -171,6 +171,8 @@ pub mod reason {
     pub const ACCESS: u8 = 2;
     /// More credentials than are told apart ([`crate::event::CREDS`]): one of them could be anybody's.
     pub const CREDENTIALS: u8 = 3;
+    /// None: the socket of a connection that was denied before has become known.
+    pub const SOCKET: u8 = 4;
 }
 
 /// The only entry of `POLICY`: what there is to decide, so that nothing is looked up for what is not configured.

@@ -325,7 +325,8 @@ record! {
 }
 
 record! {
-    /// A request was refused (or would have been). Written before its [`Request`]; allowed requests have none.
+    /// A request was refused (or would have been). Written behind its [`Request`]; allowed requests have none. One with reason
+    /// [`SOCKET`](crate::cap::reason::SOCKET) follows when the socket to cut became known later.
     Verdict = kind::VERDICT, 72 {
         /// Start of the record.
         head: Head,

@@ -94,6 +94,8 @@ pub struct Config {
     pub inode_sb: u32,
     /// `super_block.s_dev` (u32: major << 20 | minor).
     pub sb_dev: u32,
+    /// `msghdr.msg_iter.count` (u64): bytes that a send has still to take.
+    pub msg_left: u32,
     /// Number of excluded executables.
     pub excluded: u32,
     /// The daemon's own process: its sockets are never observed.

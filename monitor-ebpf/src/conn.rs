@@ -131,8 +131,8 @@ fn taken(sk: u64) -> i64 {
     received.wrapping_sub(next.wrapping_sub(copied) as u64) as i64
 }
 
-/// Whether what looks like a request is the middle of an upload that began before Weir: more went this way before, and
-/// nothing ever came back. (In a later upload of a connection that is as old, the look-alike cannot be told; its response
+/// Whether what looks like a request is the middle of an upload that began before Weir: more than these `n` bytes went this way,
+/// and nothing ever came back. (In a later upload of a connection that is as old, the look-alike cannot be told; its response
 /// corrects the framing.)
 #[inline(always)]
 pub fn is_in_first_upload(sk: u64, n: u32, receives: bool) -> bool {
@@ -169,6 +169,21 @@ pub unsafe fn number_late_request(conn: *mut Conn, sk: u64, n: u32) {
         if (*conn).joined != 0 && (*conn).http.shared.req_seq == 0 && is_tcp(sk) && written(sk) == n as u64 {
             (*conn).http.shared.req_seq = u32::MAX;
         }
+    }
+}
+
+/// `n` bytes were sent: how many of them were framed before.
+///
+/// # Safety
+/// `conn` must be valid.
+#[inline(always)]
+pub unsafe fn was_sent(conn: *mut Conn, n: u32) -> u32 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let ahead = (*conn).ahead;
+        let done = if ahead < n { ahead } else { n };
+        (*conn).ahead = ahead.wrapping_sub(done);
+        done
     }
 }
 

@@ -13,7 +13,7 @@
 //! request may be refused that had been admitted a moment later, never the other way round.
 
 use aya_ebpf::bindings::BPF_NOEXIST;
-use aya_ebpf::helpers::generated::bpf_get_current_cgroup_id;
+use aya_ebpf::helpers::generated::{bpf_get_current_cgroup_id, bpf_ktime_get_ns};
 use aya_ebpf::maps::lpm_trie::Key;
 use monitor_common::cap::{
     Bucket, BucketKey, RULES_EACH, Subject, SubjectKey, VERDICTS, action, policy_flag, reason, scope,
@@ -73,6 +73,12 @@ fn policy() -> Option<u32> {
     // SAFETY: a map value that the daemon writes.
     let flags = unsafe { core::ptr::read_volatile(&raw const (*policy).flags) };
     (flags & policy_flag::ON != 0).then_some(flags)
+}
+
+/// Whether outbound requests may be denied: they are framed before they leave.
+#[inline(always)]
+pub fn is_early() -> bool {
+    policy().is_some_and(|flags| flags & policy_flag::EARLY != 0)
 }
 
 /// Whether the daemon is alive, or its lease has not run out.
@@ -446,6 +452,7 @@ unsafe fn end(conn: *mut Conn, scratch: *mut Scratch, ask: *mut Ask) {
                 tally((*ask).by as u16, verdict::DENY, 1);
             }
             (*conn).fenced = 1;
+            (*conn).denied = (*ask).seq;
             if (*conn).peer.cookie != 0 && (*conn).transport != transport::UNIX {
                 fence::set((*conn).peer.cookie);
                 enforced = enforced::FENCED;
@@ -469,6 +476,36 @@ unsafe fn end(conn: *mut Conn, scratch: *mut Scratch, ask: *mut Ask) {
             reason: (*ask).reason as u8,
             role: (*conn).role,
             enforced,
+            pad: [0; 4],
+        };
+        ring::send(&record, Counter::LostVerdict);
+    }
+}
+
+/// The socket under a connection that was denied has become known, before anything left it.
+///
+/// # Safety
+/// `conn` must be valid and fenced, its peer known.
+#[inline(always)]
+pub unsafe fn fence_late(conn: *mut Conn) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        fence::set((*conn).peer.cookie);
+        let record = event::Verdict {
+            head: ring::head(event::Verdict::KIND, event::Verdict::SIZE as u32),
+            conn: (*conn).id,
+            ts_ns: bpf_ktime_get_ns(),
+            cookie: (*conn).peer.cookie,
+            value: 0,
+            wait_ns: 0,
+            seq: (*conn).denied,
+            subject: NOBODY,
+            netns: (*conn).peer.netns,
+            rule: 0,
+            action: action::DENY,
+            reason: reason::SOCKET,
+            role: (*conn).role,
+            enforced: enforced::FENCED,
             pad: [0; 4],
         };
         ring::send(&record, Counter::LostVerdict);

@@ -121,6 +121,10 @@ pub struct Conn {
     pub fenced: u8,
     /// Zero.
     pub pad: [u8; 3],
+    /// Bytes of requests that were framed before they were sent: the next ones that are.
+    pub ahead: u32,
+    /// Number of the request that was denied.
+    pub denied: u32,
 }
 
 /// Bits of [`Conn::told`].
@@ -166,6 +170,8 @@ pub struct Scratch {
     pub iov: u64,
     /// Bytes of the call left after the current segment.
     pub bytes_left: u64,
+    /// Bytes in front that were framed before.
+    pub skip: u64,
     /// Time of this call, 0 until somebody asks.
     pub now: u64,
     /// Framing cursor.

@@ -105,13 +105,13 @@ mod reg {
 /// `struct user_msghdr`: `msg_iov` and `msg_iovlen` (x86-64 ABI, include/linux/socket.h).
 const MSGHDR_IOV: u64 = 16;
 
-/// Finds the user buffer of the current system call, which moved `len` bytes. Works because the registers of the call
+/// Finds the user buffer of the current system call, which moves `len` bytes, `skip` of which are passed over. Works because the registers of the call
 /// are still on the task's stack when the socket hook runs: no entry hook is needed.
 ///
 /// # Safety
 /// `scratch` must be this CPU's working memory.
 #[inline(always)]
-pub unsafe fn buffers(scratch: *mut Scratch, len: u32) -> Buffers {
+pub unsafe fn buffers(scratch: *mut Scratch, len: u32, skip: u32) -> Buffers {
     // SAFETY: the helper returns the current task's registers, which the verifier lets a program read.
     let regs = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf().cast()) } as *const u64;
     // SAFETY: within `struct pt_regs`.
@@ -125,10 +125,11 @@ pub unsafe fn buffers(scratch: *mut Scratch, len: u32) -> Buffers {
     unsafe {
         (*scratch).iov_left = 0;
         (*scratch).bytes_left = 0;
+        (*scratch).skip = skip as u64;
     }
     match number {
         // read, write, sendto, recvfrom
-        0 | 1 | 44 | 45 => Buffers::user(rsi, len),
+        0 | 1 | 44 | 45 => Buffers::user(rsi + skip as u64, len.wrapping_sub(skip)),
         // readv, writev, preadv2, pwritev2
         19 | 20 | 327 | 328 => {
             // SAFETY: the caller's promise.
@@ -198,7 +199,10 @@ pub unsafe fn next_segment(scratch: *mut Scratch) -> (u64, u32) {
         (*scratch).iov_left -= 1;
         let n = if length > left { left } else { length };
         (*scratch).bytes_left = left - n;
-        (address, n as u32)
+        let skip = (*scratch).skip;
+        let over = if skip > n { n } else { skip };
+        (*scratch).skip = skip - over;
+        (address + over, (n - over) as u32)
     }
 }
 

@@ -9,8 +9,8 @@
 use aya_ebpf::bindings::BPF_SK_STORAGE_GET_F_CREATE;
 use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::generated::bpf_sk_storage_delete;
-use aya_ebpf::macros::{btf_tracepoint, fexit};
-use aya_ebpf::programs::{BtfTracePointContext, FExitContext};
+use aya_ebpf::macros::{btf_tracepoint, fentry, fexit};
+use aya_ebpf::programs::{BtfTracePointContext, FEntryContext, FExitContext};
 use monitor_common::event::{role, transport};
 use monitor_common::http1::{Start, phase, plausible};
 use monitor_common::ledger::Counter;
@@ -18,7 +18,7 @@ use monitor_common::ledger::Counter;
 use crate::hooks::tls;
 use crate::maps::{CHECKS, CONNS, Conn, MARKS, Mark, Scratch, config, conn_of, count, is_on, mark, storage};
 use crate::raw::{self, Buffers, Found};
-use crate::{conn, frame};
+use crate::{conn, frame, judge};
 
 const MSG_PEEK: i32 = 0x2;
 const MSG_ERRQUEUE: i32 = 0x2000;
@@ -36,12 +36,62 @@ fn on_call(sk: *mut c_void, ret: i32, flags: i32, way: Way) {
     if ret < 0 || (way == Way::Receive && flags & (MSG_PEEK | MSG_ERRQUEUE) != 0) {
         return;
     }
-    let mut conn = conn_of(sk);
+    let conn = conn_of(sk);
+    let mut skip = 0;
+    // SAFETY: socket storage.
+    if way == Way::Send && !conn.is_null() && unsafe { (*conn).ahead } != 0 {
+        // SAFETY: socket storage.
+        skip = unsafe { conn::was_sent(conn, ret as u32) };
+        if skip == ret as u32 {
+            return;
+        }
+    }
+    take(sk, conn, ret, skip, way, false);
+}
+
+/// A send of `left` bytes is about to begin, or goes on: frames a request before it leaves. Attached only while a cap or an
+/// access level denies outbound requests.
+#[inline(always)]
+fn on_send(sk: *mut c_void, left: u64) {
+    if !judge::is_early() || left == 0 || left > 0x7fff_ffff {
+        return;
+    }
+    let conn = conn_of(sk);
+    let mut skip = 0;
+    if conn.is_null() {
+        let known = storage::<Mark>((&raw const MARKS).cast(), sk, 0);
+        // SAFETY: socket storage.
+        let state = if known.is_null() { mark::NEW } else { unsafe { (*known).state } };
+        if state == mark::TLS || state == mark::TLS_BOUND {
+            tls::fence_nested(sk);
+            return;
+        }
+        if state != mark::NEW || !is_on(0) {
+            return;
+        }
+    } else {
+        // SAFETY: socket storage.
+        unsafe {
+            skip = (*conn).ahead;
+            if (*conn).role != role::OUTBOUND || skip as u64 >= left {
+                return;
+            }
+        }
+    }
+    take(sk, conn, left as i32, skip, Way::Send, true);
+}
+
+/// `n` bytes went or go through `sk`, of which the first `skip` were framed before. `early`: they have not left yet, and only
+/// requests are of interest.
+#[inline(always)]
+fn take(sk: *mut c_void, known: *mut Conn, n: i32, skip: u32, way: Way, early: bool) {
+    let ret = n;
+    let mut conn = known;
     // SAFETY: socket storage.
     if !conn.is_null() && ret > 0 && unsafe { is_misjudged(conn, way) } {
         conn = forget(sk);
     }
-    if conn.is_null() && (ret == 0 || !is_on(0) || !worth_a_look(sk, way)) {
+    if conn.is_null() && (ret == 0 || !is_on(0) || (!early && !worth_a_look(sk, way))) {
         return;
     }
     let Some(scratch) = frame::scratch() else {
@@ -52,7 +102,18 @@ fn on_call(sk: *mut c_void, ret: i32, flags: i32, way: Way) {
         return;
     };
     // SAFETY: this CPU's scratch.
-    let buffers = unsafe { raw::buffers(scratch, ret as u32) };
+    let buffers = unsafe { raw::buffers(scratch, ret as u32, skip) };
+    if early && (buffers.found != Found::User || (conn.is_null() && start(&buffers) != Start::Request)) {
+        // the end of the call decides
+        // SAFETY: taken above.
+        unsafe { frame::release(scratch) }
+        return;
+    }
+    if early && conn.is_null() && !worth_a_look(sk, way) {
+        // SAFETY: taken above.
+        unsafe { frame::release(scratch) }
+        return;
+    }
     if conn.is_null()
         // SAFETY: socket storage.
         || unsafe {
@@ -67,7 +128,8 @@ fn on_call(sk: *mut c_void, ret: i32, flags: i32, way: Way) {
         // looked up anew so that the verifier need not follow both cases from here.)
         conn = if start == Start::Request { forget(sk) } else { conn_of(sk) };
         if conn.is_null() {
-            conn = first_bytes(sk, &buffers, start, ret as u32, way);
+            let went = if early { 0 } else { ret as u32 };
+            conn = first_bytes(sk, &buffers, start, went, way);
             if !conn.is_null() {
                 // SAFETY: socket storage and this CPU's scratch.
                 unsafe { (*conn).again = (*scratch).again }
@@ -77,10 +139,13 @@ fn on_call(sk: *mut c_void, ret: i32, flags: i32, way: Way) {
     if !conn.is_null() {
         // SAFETY: a connection of this socket and this CPU's scratch.
         unsafe {
-            if way == Way::Send && (*conn).role == role::OUTBOUND {
+            if !early && way == Way::Send && (*conn).role == role::OUTBOUND {
                 conn::number_late_request(conn, sk as u64, ret as u32);
             }
-            data(conn, scratch, &buffers, ret as u32, way);
+            if early {
+                (*conn).ahead = ret as u32;
+            }
+            data(conn, scratch, &buffers, (ret as u32).wrapping_sub(skip), way);
         }
     }
     // SAFETY: taken above.
@@ -249,6 +314,22 @@ fn new_mark(sk: *mut c_void) -> *mut Mark {
 #[btf_tracepoint(function = "sock_recv_length")]
 pub fn sock_recv(ctx: BtfTracePointContext) -> i32 {
     on_call(ctx.arg(0), ctx.arg(1), ctx.arg(2), Way::Receive);
+    0
+}
+
+/// `tcp_sendmsg_locked(const struct sock *sk, const struct msghdr *msg, const struct sk_buff *skb, int size_goal)` (6.16 and
+/// later; checked on 6.18): in front of each piece that a send copies.
+#[btf_tracepoint(function = "tcp_sendmsg_locked")]
+pub fn send_piece(ctx: BtfTracePointContext) -> i32 {
+    let msg: u64 = ctx.arg(1);
+    on_send(ctx.arg(0), raw::kernel::<u64>(msg + config!(msg_left) as u64).unwrap_or(0));
+    0
+}
+
+/// `tcp_sendmsg(struct sock *sk, struct msghdr *msg, size_t size)`, before it runs.
+#[fentry(function = "tcp_sendmsg")]
+pub fn send_begin(ctx: FEntryContext) -> i32 {
+    on_send(ctx.arg(0), ctx.arg(2));
     0
 }
 

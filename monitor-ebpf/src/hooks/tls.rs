@@ -19,7 +19,7 @@ use monitor_common::kernel::{TlsKey, tls_site};
 use monitor_common::ledger::Counter;
 
 use crate::maps::{CALLS, CHECKS, Conn, Mark, Peer, TLS, TLS_PEERS, TlsCall, ZERO, count, is_on, mark, told};
-use crate::{conn, frame, raw};
+use crate::{conn, frame, judge, raw};
 
 /// Requests for which an unknown peer is looked up again.
 const PEER_TRIES: u8 = 16;
@@ -107,6 +107,27 @@ pub fn tls_enter(ctx: ProbeContext) -> u32 {
     0
 }
 
+/// The same entry, of a function that writes: frames a request before it is encrypted. Attached only while a cap or an access
+/// level denies outbound requests.
+#[uprobe]
+pub fn tls_early(ctx: ProbeContext) -> u32 {
+    if !judge::is_early() {
+        return 0;
+    }
+    let (Some(ssl), Some(buf), Some(n)) = (ctx.arg::<u64>(0), ctx.arg::<u64>(1), ctx.arg::<u64>(2)) else {
+        return 0;
+    };
+    // SAFETY: the context of this program.
+    let site = unsafe { bpf_get_attach_cookie(ctx.as_ptr()) };
+    // the length is an `int` in some functions and a `size_t` in others, never more than the former here
+    let n = n as u32;
+    if n != 0 && n <= 0x7fff_ffff {
+        // SAFETY: the arguments of the function.
+        unsafe { plaintext(ssl, buf, n, site as u32, true) }
+    }
+    0
+}
+
 /// Return of the same function.
 #[uretprobe]
 pub fn tls_return(ctx: RetProbeContext) -> u32 {
@@ -145,17 +166,38 @@ fn returned(result: i32) {
             return;
         };
         if moved != 0 && moved <= 0x7fff_ffff {
-            plaintext((*call).ssl, (*call).buf, moved as u32, (*call).site);
+            plaintext((*call).ssl, (*call).buf, moved as u32, (*call).site, false);
         }
     }
 }
 
-/// Plaintext of a TLS connection.
+/// Plaintext of a TLS connection. `early`: it has not left yet, and only requests are of interest.
 #[inline(always)]
-unsafe fn plaintext(ssl: u64, buf: u64, n: u32, site: u32) {
+unsafe fn plaintext(ssl: u64, buf: u64, n: u32, site: u32, early: bool) {
     let read = site & tls_site::READ as u32 != 0;
     let key = key(ssl);
     let mut known = TLS.get_ptr_mut(key);
+    let mut skip = 0;
+    if let Some(conn) = known {
+        // SAFETY: a map value.
+        unsafe {
+            if early {
+                skip = (*conn).ahead;
+                // a response, or a call that is made once more because it could not be finished
+                if (*conn).role == role::INBOUND || skip >= n {
+                    return;
+                }
+            } else if !read && (*conn).ahead != 0 {
+                skip = conn::was_sent(conn, n);
+                if skip == n {
+                    return;
+                }
+            }
+        }
+    } else if early && plausible(raw::first_word(buf, n), n) != Start::Request {
+        return;
+    }
+    let (buf, n) = (buf + skip as u64, n - skip);
     if known.is_none() && !is_on(site >> tls_site::SET_SHIFT) {
         return;
     }
@@ -190,6 +232,9 @@ unsafe fn plaintext(ssl: u64, buf: u64, n: u32, site: u32) {
         if (*conn).role == role::UNKNOWN {
             return;
         }
+        if early {
+            (*conn).ahead = skip + n;
+        }
         let response = conn::is_response(conn, read);
         let Some(scratch) = frame::scratch() else {
             frame::give_up(conn, response);
@@ -199,6 +244,25 @@ unsafe fn plaintext(ssl: u64, buf: u64, n: u32, site: u32) {
         (*scratch).bytes_left = 0;
         frame::run(conn, scratch, response, buf, n);
         frame::release(scratch);
+    }
+}
+
+/// A send on a TLS socket: when it is nested in a TLS call whose connection was denied, that is the socket to cut.
+#[inline(always)]
+pub fn fence_nested(sk: *mut c_void) {
+    let call = active_call();
+    if call.is_null() {
+        return;
+    }
+    // SAFETY: thread storage and map values.
+    unsafe {
+        let Some(conn) = TLS.get_ptr_mut(key((*call).ssl)) else { return };
+        if (*conn).fenced == 0 || (*conn).peer.cookie != 0 {
+            return;
+        }
+        conn::learn_peer(sk as u64, bpf_get_socket_cookie(sk), &raw mut (*conn).peer);
+        (*conn).client = conn::client_key(&raw const (*conn).peer);
+        judge::fence_late(conn);
     }
 }
 

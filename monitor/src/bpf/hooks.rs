@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
-use aya::programs::{BtfTracePoint, FExit, Program, ProgramError, UProbe};
+use aya::programs::{BtfTracePoint, FEntry, FExit, Program, ProgramError, UProbe};
 use aya::{Btf, Ebpf};
 use tracing::debug;
 
@@ -24,6 +24,7 @@ pub enum SocketHook {
 #[derive(Clone, Copy)]
 enum Kind {
     Tracepoint,
+    FunctionEntry,
     FunctionExit,
     /// A uprobe: attached to each library as it is found.
     Probe,
@@ -60,6 +61,28 @@ const SOCKET_EXITS: &[Hook] = &[
     exit("unix_recv", "unix_stream_recvmsg", false),
     exit("unix_send", "unix_stream_sendmsg", false),
 ];
+
+/// Sees a send before it leaves: a tracepoint since 6.16, else the function's entry where that is allowed.
+const SENDS: [Hook; 2] = [
+    tracepoint("send_piece", "tcp_sendmsg_locked"),
+    Hook { program: "send_begin", target: "tcp_sendmsg", kind: Kind::FunctionEntry, mandatory: true },
+];
+
+/// Loads and attaches the hook that sees a send before it leaves, in the form that this kernel has.
+///
+/// # Errors
+/// Why neither form works.
+pub fn attach_sends(ebpf: &mut Ebpf, btf: &Btf) -> Result<HookRow> {
+    let mut why = Vec::new();
+    for hook in SENDS {
+        let program = ebpf.program_mut(hook.program).context("the kernel side lacks one of its programs")?;
+        match hook.load(program, btf).and_then(|()| hook.attach(Some(program))) {
+            Ok(()) => return Ok(hook.row(true)),
+            Err(error) => why.push(format!("{}: {error}{}", hook.target, last_line(&error))),
+        }
+    }
+    bail!("sends cannot be seen before they leave on this kernel ({})", why.join("; "))
+}
 
 impl SocketHook {
     /// What the kernel's types say; trying decides.
@@ -129,12 +152,7 @@ fn attach_form(
             bail!("cannot attach {} to {}: {error}{}", hook.program, hook.target, last_line(error));
         }
         if !matches!(hook.kind, Kind::Probe) {
-            rows.push(HookRow {
-                name: hook.program.into(),
-                target: hook.target.into(),
-                mandatory: hook.mandatory,
-                attached: result.is_ok(),
-            });
+            rows.push(hook.row(result.is_ok()));
         }
     }
     Ok(rows)
@@ -177,10 +195,15 @@ fn unload(ebpf: &mut Ebpf) {
 }
 
 impl Hook {
+    fn row(&self, attached: bool) -> HookRow {
+        HookRow { name: self.program.into(), target: self.target.into(), mandatory: self.mandatory, attached }
+    }
+
     fn load(&self, program: &mut Program, btf: &Btf) -> Result<(), ProgramError> {
         let start = Instant::now();
         let result = match self.kind {
             Kind::Tracepoint => <&mut BtfTracePoint>::try_from(&mut *program)?.load(self.target, btf),
+            Kind::FunctionEntry => <&mut FEntry>::try_from(&mut *program)?.load(self.target, btf),
             Kind::FunctionExit => <&mut FExit>::try_from(&mut *program)?.load(self.target, btf),
             Kind::Probe => <&mut UProbe>::try_from(&mut *program)?.load(),
         };
@@ -193,6 +216,7 @@ impl Hook {
         let program = program.ok_or(ProgramError::NotLoaded)?;
         match self.kind {
             Kind::Tracepoint => <&mut BtfTracePoint>::try_from(program)?.attach().map(drop),
+            Kind::FunctionEntry => <&mut FEntry>::try_from(program)?.attach().map(drop),
             Kind::FunctionExit => <&mut FExit>::try_from(program)?.attach().map(drop),
             Kind::Probe => Ok(()),
         }

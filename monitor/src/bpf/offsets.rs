@@ -80,6 +80,7 @@ pub fn config(btf: &Btf) -> Result<Config> {
         inode_number: of("inode", "i_ino")?,
         inode_sb: of("inode", "i_sb")?,
         sb_dev: of("super_block", "s_dev")?,
+        msg_left: of("msghdr", "msg_iter")? + of("iov_iter", "count")?,
         excluded: 0,
         own_tgid: 0,
         own_port: 0,

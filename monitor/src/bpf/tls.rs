@@ -4,7 +4,7 @@
 //! its first call.
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -74,6 +74,8 @@ pub struct Probes {
     hazard: Option<&'static str>,
     /// Number of the latest library whose probes are all in place.
     sets: u32,
+    /// Whether writes are looked at before they are encrypted, too.
+    early: bool,
     state: State,
     ended: HashSet<u32>,
     purged: Instant,
@@ -82,7 +84,9 @@ pub struct Probes {
 /// The probes in one file. Dropping the links removes them.
 struct Attached {
     row: HookRow,
-    _links: Vec<UProbeLink>,
+    target: Target,
+    set: u32,
+    links: Vec<UProbeLink>,
 }
 
 impl Probes {
@@ -97,6 +101,7 @@ impl Probes {
             exclude: exclude.to_vec(),
             hazard,
             sets: 0,
+            early: false,
             state,
             ended: HashSet::new(),
             purged: started,
@@ -120,6 +125,21 @@ impl Probes {
     pub fn programs(hazard: Option<&'static str>) -> [&'static str; 4] {
         let result = if hazard.is_some() { "tls_after" } else { "tls_return" };
         ["tls_enter", result, "tls_free", "tls_set_fd"]
+    }
+
+    /// Looks at writes before they are encrypted, from now on.
+    ///
+    /// # Errors
+    /// When the program is refused. A library that cannot be probed again is only logged.
+    pub fn start_early(&mut self, ebpf: &mut Ebpf) -> Result<()> {
+        program(ebpf, "tls_early")?.load().context("cannot load tls_early")?;
+        self.early = true;
+        for attached in self.attached.values_mut() {
+            if let Err(error) = attach_early(ebpf, attached) {
+                warn!(path = %attached.target.path.display(), "requests are not seen before they leave: {error:#}");
+            }
+        }
+        Ok(())
     }
 
     /// One row a probed file.
@@ -186,15 +206,23 @@ impl Probes {
                 info!(path = %target.path.display(), "not probed: excluded by configuration");
                 continue;
             }
-            match attach(ebpf, &target, self.sets + 1, self.hazard.is_some()) {
+            let (id, path) = (target.id, target.path.clone());
+            let attached =
+                attach(ebpf, target, self.sets + 1, self.hazard.is_some()).and_then(|mut attached| {
+                    if self.early {
+                        attach_early(ebpf, &mut attached)?;
+                    }
+                    Ok(attached)
+                });
+            match attached {
                 Ok(attached) => {
                     self.sets += 1;
-                    debug!(path = %target.path.display(), plan = %target.plan, "probed");
-                    self.attached.insert(target.id, attached);
+                    debug!(path = %path.display(), plan = %attached.target.plan, "probed");
+                    self.attached.insert(id, attached);
                 }
                 Err(error) => {
-                    warn!(path = %target.path.display(), "cannot probe: {error:#}");
-                    self.scanner.forget(target.id);
+                    warn!(path = %path.display(), "cannot probe: {error:#}");
+                    self.scanner.forget(id);
                 }
             }
         }
@@ -207,17 +235,13 @@ fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut UProbe> {
 }
 
 /// Attaches every site of a file, the `set`th, or none.
-fn attach(ebpf: &mut Ebpf, target: &Target, set: u32, no_return_probes: bool) -> Result<Attached> {
+fn attach(ebpf: &mut Ebpf, target: Target, set: u32, no_return_probes: bool) -> Result<Attached> {
     let path = target.attach_path();
     let mut links = Vec::new();
     for site in &target.plan.sites {
         let cookie = cookie(site, set);
         let mut probe = |name: &str, offset: u64| -> Result<()> {
-            let program = program(ebpf, name)?;
-            let point = UProbeAttachPoint { location: offset.into(), cookie: Some(cookie) };
-            let attached = program.attach(point, &path, UProbeScope::AllProcesses);
-            let link = attached.and_then(|id| program.take_link(id))?;
-            links.push(link);
+            links.push(attach_one(ebpf, name, &path, offset, cookie)?);
             Ok(())
         };
         match site.role {
@@ -247,7 +271,25 @@ fn attach(ebpf: &mut Ebpf, target: &Target, set: u32, no_return_probes: bool) ->
         mandatory: false,
         attached: !links.is_empty(),
     };
-    Ok(Attached { row, _links: links })
+    Ok(Attached { row, target, set, links })
+}
+
+/// Adds the probes that see writes before they are encrypted: at the sites whose results are seen, since what is framed ahead
+/// must be known to have been sent.
+fn attach_early(ebpf: &mut Ebpf, attached: &mut Attached) -> Result<()> {
+    let path = attached.target.attach_path();
+    for site in attached.target.plan.sites.iter().filter(|site| site.role == Role::Write) {
+        let link = attach_one(ebpf, "tls_early", &path, site.point.offset, cookie(site, attached.set))?;
+        attached.links.push(link);
+    }
+    Ok(())
+}
+
+fn attach_one(ebpf: &mut Ebpf, name: &str, path: &Path, offset: u64, cookie: u64) -> Result<UProbeLink> {
+    let program = program(ebpf, name)?;
+    let point = UProbeAttachPoint { location: offset.into(), cookie: Some(cookie) };
+    let attached = program.attach(point, path, UProbeScope::AllProcesses);
+    Ok(attached.and_then(|id| program.take_link(id))?)
 }
 
 /// What the kernel side must know about a site.

@@ -7,8 +7,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use aya::Ebpf;
+use aya::{Btf, Ebpf};
 
+use super::hooks;
 use super::tls::Probes;
 use crate::sensor::ProgramStats;
 use crate::view::HookRow;
@@ -25,10 +26,17 @@ pub enum ProcessEvent {
     Ended(u32),
 }
 
+/// What the thread is asked to do.
+enum Message {
+    Process(ProcessEvent),
+    /// See requests before they leave; answers once that is so.
+    Early(Sender<Result<()>>),
+}
+
 /// What the thread found, for whoever asks.
 #[derive(Clone, Debug, Default)]
 pub struct Shown {
-    /// One row a probed file.
+    /// Hooks attached since the start, then one row a probed file.
     pub probes: Vec<HookRow>,
     /// Run time of the programs.
     pub programs: Vec<ProgramStats>,
@@ -36,7 +44,7 @@ pub struct Shown {
 
 /// The thread. Dropping it ends the thread, which detaches everything.
 pub struct Worker {
-    events: Option<Sender<ProcessEvent>>,
+    events: Option<Sender<Message>>,
     shown: Arc<Mutex<Shown>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -46,7 +54,7 @@ impl Worker {
     pub fn start(ebpf: Ebpf, probes: Option<Probes>) -> Result<Self> {
         let (events, inbox) = channel();
         let shown = Arc::new(Mutex::new(Shown::default()));
-        let job = Job { ebpf, probes, shown: Arc::clone(&shown) };
+        let job = Job { ebpf, probes, early: None, shown: Arc::clone(&shown) };
         job.show();
         let thread = std::thread::Builder::new().name("weir-probes".into()).spawn(move || job.run(&inbox));
         let thread = thread.context("cannot start the thread that probes libraries")?;
@@ -56,8 +64,13 @@ impl Worker {
     /// Tells the thread about a process. Never blocks.
     pub fn process(&self, event: ProcessEvent) {
         if let Some(events) = &self.events {
-            let _ = events.send(event);
+            let _ = events.send(Message::Process(event));
         }
+    }
+
+    /// Asks the thread to see requests before they leave; see [`Early`].
+    pub fn early(&self) -> Early {
+        Early(self.events.clone())
     }
 
     /// What it found last.
@@ -74,6 +87,24 @@ impl Worker {
     }
 }
 
+/// Switches on what sees requests before they leave, the first time that a cap needs it.
+#[derive(Clone)]
+pub struct Early(Option<Sender<Message>>);
+
+impl Early {
+    /// Returns when requests are seen before they leave. Costs half a second the first time, nothing afterwards.
+    ///
+    /// # Errors
+    /// Why this kernel cannot.
+    pub fn start(&self) -> Result<()> {
+        let (answer, answered) = channel();
+        let events = self.0.as_ref().context("the kernel side is going away")?;
+        let gone = "the thread that probes libraries has ended";
+        events.send(Message::Early(answer)).ok().context(gone)?;
+        answered.recv().context(gone)?
+    }
+}
+
 impl Drop for Worker {
     fn drop(&mut self) {
         self.events = None;
@@ -86,11 +117,13 @@ impl Drop for Worker {
 struct Job {
     ebpf: Ebpf,
     probes: Option<Probes>,
+    /// The hook that sees sends before they leave, once it is attached.
+    early: Option<HookRow>,
     shown: Arc<Mutex<Shown>>,
 }
 
 impl Job {
-    fn run(mut self, inbox: &Receiver<ProcessEvent>) {
+    fn run(mut self, inbox: &Receiver<Message>) {
         let mut shown = Instant::now();
         loop {
             let wait = self.probes.as_ref().map_or(STATISTICS, Probes::idle_for).min(STATISTICS);
@@ -110,12 +143,29 @@ impl Job {
         }
     }
 
-    fn take(&mut self, event: ProcessEvent) {
-        let Some(probes) = &mut self.probes else { return };
-        match event {
-            ProcessEvent::Started(tgid) => probes.process_started(tgid),
-            ProcessEvent::Ended(tgid) => probes.process_ended(tgid),
+    fn take(&mut self, message: Message) {
+        match (message, &mut self.probes) {
+            (Message::Process(ProcessEvent::Started(tgid)), Some(probes)) => probes.process_started(tgid),
+            (Message::Process(ProcessEvent::Ended(tgid)), Some(probes)) => probes.process_ended(tgid),
+            (Message::Process(_), None) => {}
+            (Message::Early(answer), _) => {
+                let _ = answer.send(self.start_early());
+            }
         }
+    }
+
+    fn start_early(&mut self) -> Result<()> {
+        if self.early.is_some() {
+            return Ok(());
+        }
+        let btf = Btf::from_sys_fs().context("cannot read the kernel's BTF")?;
+        let row = hooks::attach_sends(&mut self.ebpf, &btf)?;
+        if let Some(probes) = &mut self.probes {
+            probes.start_early(&mut self.ebpf)?;
+        }
+        self.early = Some(row);
+        self.show();
+        Ok(())
     }
 
     fn show(&self) {
@@ -124,7 +174,8 @@ impl Job {
             let run_ns = info.run_time().as_nanos() as u64;
             Some(ProgramStats { name: name.to_owned(), run_ns, runs: info.run_count() })
         });
-        let probes = self.probes.iter().flat_map(Probes::rows).collect();
+        let rows = self.probes.iter().flat_map(Probes::rows);
+        let probes = self.early.iter().cloned().chain(rows).collect();
         let now = Shown { probes, programs: programs.collect() };
         *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = now;
     }
