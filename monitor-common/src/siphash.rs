@@ -126,6 +126,24 @@ pub fn fingerprint(key: [u64; 2], carrier: Carrier<'_>, value: &[u8]) -> Option<
     Some(hash(state, rest))
 }
 
+/// Fingerprint of a destination host: without its port and its case. 0 for an empty one.
+pub fn host(key: [u64; 2], value: &[u8]) -> u64 {
+    let name = trim(before(trim(value), b':'));
+    if name.is_empty() {
+        return 0;
+    }
+    let mut state = prefix(key, Carrier::Header(b"host"));
+    let (words, tail) = name.as_chunks::<8>();
+    for word in words {
+        state = absorb(state, u64::from_le_bytes(word.map(|byte| byte | 0x20)));
+    }
+    let mut last = [0; 8];
+    for (to, from) in last.iter_mut().zip(tail) {
+        *to = *from | 0x20;
+    }
+    finish(state, u64::from_le_bytes(last), (name.len() as u8).wrapping_add(16))
+}
+
 /// `aws4-hmac-sha256` as two words.
 pub(crate) const SCHEME_AWS4: [u64; 2] = [u64::from_le_bytes(*b"aws4-hma"), u64::from_le_bytes(*b"c-sha256")];
 /// `aws` as two words.

@@ -18,6 +18,7 @@ static NAMES: LazyLock<Names> = LazyLock::new(|| {
         &["authorization", "x-api-key"],
         &[QUERY[0], QUERY[1], &QUERY[2][..31]],
         &COOKIES,
+        false,
         KEY,
     )
     .unwrap()
@@ -175,7 +176,7 @@ fn random_targets_and_jars_do_not_depend_on_the_split() {
 
 #[test]
 fn names_are_checked() {
-    let build = |query: &[&str]| Names::request_with(&[], query, &[], KEY).map(|_| ());
+    let build = |query: &[&str]| Names::request_with(&[], query, &[], false, KEY).map(|_| ());
     assert_eq!(build(&["a"; 9]), Err(NamesError::TooMany));
     assert_eq!(build(&[""]), Err(NamesError::Length));
     assert_eq!(build(&["a=b"]), Err(NamesError::Byte));

@@ -11,7 +11,7 @@ use monitor_common::kernel::FileKey;
 use monitor_common::ledger::Counter;
 
 use crate::maps::{Conn, EXCLUDED, Peer, Scratch, config, told};
-use crate::{raw, ring};
+use crate::{frame, raw, ring};
 
 const AF_UNIX: u16 = 1;
 const AF_INET: u16 = 2;
@@ -172,18 +172,24 @@ pub unsafe fn number_late_request(conn: *mut Conn, sk: u64, n: u32) {
     }
 }
 
-/// `n` bytes were sent: how many of them were framed before.
+/// `n` bytes were sent: whether they were framed before. When only some of them were, which takes a send that was not seen in
+/// between, the framing is lost.
 ///
 /// # Safety
 /// `conn` must be valid.
 #[inline(always)]
-pub unsafe fn was_sent(conn: *mut Conn, n: u32) -> u32 {
+pub unsafe fn was_framed(conn: *mut Conn, n: u32) -> bool {
     // SAFETY: the caller's promise.
     unsafe {
         let ahead = (*conn).ahead;
-        let done = if ahead < n { ahead } else { n };
-        (*conn).ahead = ahead.wrapping_sub(done);
-        done
+        if ahead == 0 {
+            return false;
+        }
+        if n > ahead {
+            frame::give_up(conn, false);
+        }
+        (*conn).ahead = if n > ahead { 0 } else { ahead.wrapping_sub(n) };
+        true
     }
 }
 

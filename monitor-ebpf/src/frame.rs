@@ -43,6 +43,7 @@ pub fn scratch() -> Option<*mut Scratch> {
         }
         core::ptr::write_volatile(&raw mut (*scratch).busy, 1);
         (*scratch).now = 0;
+        (*scratch).skip = 0;
     }
     Some(scratch)
 }
@@ -85,7 +86,7 @@ impl Frame {
     /// As [`Self::new`].
     #[inline(always)]
     unsafe fn begin(conn: *mut Conn, scratch: *mut Scratch, response: bool) -> Option<Self> {
-        let names = NAMES.get_ptr(response as u32)?;
+        let names = NAMES.get_ptr(if response { 1 } else { judge::hosts() * 2 })?;
         // SAFETY: the caller's promise.
         unsafe {
             (*scratch).response = response as u32;

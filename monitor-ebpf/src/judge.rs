@@ -81,6 +81,12 @@ pub fn is_early() -> bool {
     policy().is_some_and(|flags| flags & policy_flag::EARLY != 0)
 }
 
+/// 1 when caps tell destination hosts apart, so that they are fingerprinted.
+#[inline(always)]
+pub fn hosts() -> u32 {
+    u32::from(policy().is_some_and(|flags| flags & policy_flag::HOSTS != 0))
+}
+
 /// Whether the daemon is alive, or its lease has not run out.
 #[inline(always)]
 fn in_force(now: u64) -> bool {
@@ -122,7 +128,7 @@ pub unsafe fn begin(conn: *mut Conn, scratch: *mut Scratch, stream: *const Strea
         (*ask).proxy = 0;
         (*ask).known = 0;
         (*ask).routes = 0;
-        (*ask).host = 0;
+        (*ask).host = (*stream).host;
         // peers that are not known must not share a bucket: nobody is charged for another
         let client = if (*conn).peer.known == 0 { (*conn).id } else { (*conn).client };
         let client = SubjectKey { value: client, kind: subject::CLIENT, direction };

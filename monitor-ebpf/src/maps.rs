@@ -299,9 +299,9 @@ pub static ZERO: Array<Conn> = Array::with_max_entries(1, 0);
 /// Working memory.
 #[map]
 pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
-/// Header names and the fingerprint key: 0 for requests, 1 for responses.
+/// Header names and the fingerprint key: for requests, for responses, and for requests while destination hosts matter.
 #[map]
-pub static NAMES: Array<Names> = Array::with_max_entries(2, 0);
+pub static NAMES: Array<Names> = Array::with_max_entries(3, 0);
 /// Exact requests per identity.
 #[map]
 pub static IDENTITIES: HashMap<IdentityKey, IdentityCount> =

@@ -105,13 +105,14 @@ mod reg {
 /// `struct user_msghdr`: `msg_iov` and `msg_iovlen` (x86-64 ABI, include/linux/socket.h).
 const MSGHDR_IOV: u64 = 16;
 
-/// Finds the user buffer of the current system call, which moves `len` bytes, `skip` of which are passed over. Works because the registers of the call
+/// Finds the user buffer of the current system call, which moves `len` bytes, of which
+/// [`Scratch::skip`] are passed over. Works because the registers of the call
 /// are still on the task's stack when the socket hook runs: no entry hook is needed.
 ///
 /// # Safety
 /// `scratch` must be this CPU's working memory.
 #[inline(always)]
-pub unsafe fn buffers(scratch: *mut Scratch, len: u32, skip: u32) -> Buffers {
+pub unsafe fn buffers(scratch: *mut Scratch, len: u32) -> Buffers {
     // SAFETY: the helper returns the current task's registers, which the verifier lets a program read.
     let regs = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf().cast()) } as *const u64;
     // SAFETY: within `struct pt_regs`.
@@ -125,11 +126,12 @@ pub unsafe fn buffers(scratch: *mut Scratch, len: u32, skip: u32) -> Buffers {
     unsafe {
         (*scratch).iov_left = 0;
         (*scratch).bytes_left = 0;
-        (*scratch).skip = skip as u64;
     }
+    // SAFETY: the caller's promise.
+    let skip = unsafe { passed_over(scratch) };
     match number {
         // read, write, sendto, recvfrom
-        0 | 1 | 44 | 45 => Buffers::user(rsi + skip as u64, len.wrapping_sub(skip)),
+        0 | 1 | 44 | 45 => Buffers::user(rsi.wrapping_add(skip as u64), len.wrapping_sub(skip)),
         // readv, writev, preadv2, pwritev2
         19 | 20 | 327 | 328 => {
             // SAFETY: the caller's promise.
@@ -145,6 +147,17 @@ pub unsafe fn buffers(scratch: *mut Scratch, len: u32, skip: u32) -> Buffers {
         40 | 275 | 276 | 278 => Buffers::UNSEEN,
         _ => Buffers::UNCOVERED,
     }
+}
+
+/// Bytes in front of the call's that were framed before. Loaded afresh, so that the verifier does not tell calls with such bytes
+/// from those without: it would walk the framing twice.
+///
+/// # Safety
+/// `scratch` must be this CPU's working memory.
+#[inline(always)]
+pub unsafe fn passed_over(scratch: *mut Scratch) -> u32 {
+    // SAFETY: the caller's promise.
+    unsafe { core::ptr::read_volatile(&raw const (*scratch).skip) as u32 }
 }
 
 /// First segment of an iovec array; the rest goes to the scratch.

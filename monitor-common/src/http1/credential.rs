@@ -148,6 +148,8 @@ pub(super) fn credential<E: Env>(e: &mut Machine<'_, E>, k: u8, p0: u32, nl: u32
         }
         stop = e.forget(stop);
     }
+    // a host has no case
+    let fold = if k == kind::HOST { CASE } else { 0 };
     let start = p;
     let mut last = SPACES; // the final word, filled up with blanks
     let mut cut = false;
@@ -159,11 +161,11 @@ pub(super) fn credential<E: Env>(e: &mut Machine<'_, E>, k: u8, p0: u32, nl: u32
         }
         let m = e.word::<0>(p);
         if blank((m >> 56) as u8) && (blanks(m) == HIGH || blanks(e.word::<1>(p)) == HIGH) {
-            last = m;
+            last = m | fold;
             cut = true;
             break;
         }
-        v = absorb(v, m);
+        v = absorb(v, m | fold);
         p = p.wrapping_add(8);
         i = opaque(i + 1);
     }
@@ -175,10 +177,21 @@ pub(super) fn credential<E: Env>(e: &mut Machine<'_, E>, k: u8, p0: u32, nl: u32
     let r = stop.wrapping_sub(p);
     if !cut && r < 8 {
         let beyond = u64::MAX << (r * 8);
-        last = (e.word::<0>(p) & !beyond) | (SPACES & beyond);
+        last = ((e.word::<0>(p) | fold) & !beyond) | (SPACES & beyond);
     }
     let (tail, n) = trimmed(last);
     let fp = finish(v, tail, hashed.wrapping_add(n));
+    if k == kind::HOST {
+        if e.s().host == 0 {
+            e.s().host = fp;
+        }
+        if found {
+            return value_end(e, nl);
+        }
+        e.c().pos = if p < end { p } else { end };
+        e.s().kind = kind::SKIP; // the rest of the line
+        return false;
+    }
     let number = if k != kind::AUTH {
         k
     } else if delimited {

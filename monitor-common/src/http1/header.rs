@@ -128,7 +128,7 @@ pub(super) fn header<E: Env>(e: &mut Machine<'_, E>, p0: u32, end: u32) -> Pass 
     }
     e.s().kind = k;
     let v = p.wrapping_add(len);
-    if k >= kind::AUTH {
+    if k >= kind::HOST {
         e.c().pos = v;
         if k == kind::COOKIE {
             e.s().phase = phase::COOKIE;
@@ -136,7 +136,7 @@ pub(super) fn header<E: Env>(e: &mut Machine<'_, E>, p0: u32, end: u32) -> Pass 
         } else {
             e.s().phase = phase::VALUE;
             e.s().stage = 0;
-            e.s().delim = 0;
+            e.s().delim = if k == kind::HOST { b':' } else { 0 };
         }
         return Pass::Go;
     }
@@ -178,7 +178,6 @@ fn note<E: Env>(e: &mut Machine<'_, E>, k: u8) {
     e.s().flags |= match k {
         kind::UPGRADE => flag::UPGRADE,
         kind::EXPECT => flag::EXPECT,
-        kind::XFF => flag::XFF,
         kind::TE => flag::TE,
         _ => 0,
     };

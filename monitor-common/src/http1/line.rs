@@ -165,6 +165,7 @@ fn open<E: Env>(e: &mut Machine<'_, E>, p: u32, w: u64) {
     // Volatile, or LLVM makes one memset call of the zeros, which on BPF is a slow loop over bytes.
     volatile_zero(&mut s.remaining);
     volatile_zero(&mut s.body);
+    volatile_zero(&mut s.host);
     let [a, b, c, d] = &mut s.fp;
     volatile_zero(a);
     volatile_zero(b);

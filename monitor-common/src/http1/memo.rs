@@ -23,6 +23,9 @@ pub(super) fn recall<E: Env>(e: &mut Machine<'_, E>, h: u32, end: u32) -> bool {
     }
     e.c().block_at = h;
     let len = e.m().len;
+    if e.nm().host != 0 && e.m().host == 0 {
+        return false; // learned while destinations were not told apart, or it names none
+    }
     if len < STEP || len > MEMO as u32 || end.wrapping_sub(h) < len || h > end {
         return false;
     }
@@ -46,6 +49,7 @@ pub(super) fn recall<E: Env>(e: &mut Machine<'_, E>, h: u32, end: u32) -> bool {
     e.s().remaining = e.m().remaining;
     e.s().fp = e.m().fp;
     e.s().cred = e.m().cred;
+    e.s().host = e.m().host;
     e.s().more = e.m().more;
     e.s().same = 1;
     e.c().pos = h.wrapping_add(len);
@@ -85,5 +89,6 @@ pub(super) fn learn<E: Env>(e: &mut Machine<'_, E>, to: u32) {
     e.m().remaining = e.s().remaining;
     e.m().fp = e.s().fp;
     e.m().cred = e.s().cred;
+    e.m().host = e.s().host;
     e.m().more = e.s().more;
 }

@@ -41,6 +41,9 @@ pub struct Names {
     pub(super) mult: u32,
     /// 1 when there are query keys.
     pub(super) query: u32,
+    /// 1 when the `Host` is fingerprinted.
+    pub(super) host: u32,
+    pub(super) pad: u32,
     /// Index of the first name of each slot, 0 for none.
     pub(super) first: [u8; 32],
     /// Entry 0 is not used.
@@ -61,7 +64,7 @@ pub struct Param {
     pub(super) pad: u32,
 }
 
-const _: () = assert!(core::mem::size_of::<Names>() == 8 + 32 + 16 * 104 + 32 * 32 + 16 * 72);
+const _: () = assert!(core::mem::size_of::<Names>() == 16 + 32 + 16 * 104 + 32 * 32 + 16 * 72);
 
 /// Why a table cannot be built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,13 +85,12 @@ const COMMON: [&[u8; 4]; 24] = [
     b"prag", b"if-m", b"if-n", b"etag", b"last", b"vary", b"x-re", b"amz-", b"x-am", b"via:", b"keep",
     b"set-", b"prio",
 ];
-const FRAMING: [(&str, u8); 6] = [
+const FRAMING: [(&str, u8); 5] = [
     ("content-length", kind::CL),
     ("transfer-encoding", kind::TE),
     ("connection", kind::CONN),
     ("upgrade", kind::UPGRADE),
     ("expect", kind::EXPECT),
-    ("x-forwarded-for", kind::XFF),
 ];
 /// Multipliers that are tried.
 const TRIES: u32 = 4000;
@@ -98,6 +100,8 @@ impl Names {
     pub const EMPTY: Self = Self {
         mult: 0,
         query: 0,
+        host: 0,
+        pad: 0,
         first: [0; 32],
         name: [Name { word: [0; 4], fold: [0; 4], mask: [0; 4], len: 0, kind: 0, next: 0, pad: 0 };
             NAMES + 1],
@@ -108,14 +112,16 @@ impl Names {
     /// Names for requests: framing, and credential headers in order of priority. `authorization` among them gets the kinds of
     /// its own, header `n` otherwise `CRED + n`. `key` is the installation key.
     pub fn request(headers: &[&str], key: [u64; 2]) -> Result<Self, NamesError> {
-        Self::request_with(headers, &[], &[], key)
+        Self::request_with(headers, &[], &[], false, key)
     }
 
-    /// As [`Names::request`], with query keys (kinds `QUERY + n`) and cookies (`COOKIE + n`) that carry credentials.
+    /// As [`Names::request`], with query keys (kinds `QUERY + n`) and cookies (`COOKIE + n`) that carry credentials, and whether
+    /// the `Host` is fingerprinted.
     pub fn request_with(
         headers: &[&str],
         query: &[&str],
         cookies: &[&str],
+        host: bool,
         key: [u64; 2],
     ) -> Result<Self, NamesError> {
         if headers.len() > CRED_HEADERS || query.len() > PARAMS || cookies.len() > PARAMS {
@@ -127,12 +133,15 @@ impl Names {
             (*name, if name.eq_ignore_ascii_case("authorization") { kind::AUTH } else { kind })
         });
         let cookie = (!cookies.is_empty()).then_some(("cookie", kind::COOKIE));
-        for (to, entry) in list.iter_mut().zip(FRAMING.into_iter().chain(cookie).chain(credentials)) {
+        let host_name = host.then_some(("host", kind::HOST));
+        let all = FRAMING.into_iter().chain(host_name).chain(cookie).chain(credentials);
+        for (to, entry) in list.iter_mut().zip(all) {
             *to = entry;
             len += 1;
         }
         let mut names = Self::build(list.get(..len).unwrap_or_default(), key)?;
         names.query = u32::from(!query.is_empty());
+        names.host = u32::from(host);
         let (queries, jar) = names.param.split_at_mut(PARAMS);
         let (mut next_query, mut next_cookie) = (cred::QUERY, cred::COOKIE);
         for (to, name) in queries.iter_mut().zip(query) {
@@ -187,7 +196,7 @@ impl Names {
             if let Some(to) = names.name.get_mut(index) {
                 *to = entry;
             }
-            if (kind::CRED..cred::QUERY).contains(kind)
+            if ((kind::CRED..cred::QUERY).contains(kind) || *kind == kind::HOST)
                 && let Some(to) = names.sip.get_mut(*kind as usize)
             {
                 *to = prefix(key, Carrier::Header(name.as_bytes()));

@@ -68,8 +68,6 @@ pub mod flag {
     pub const UPGRADE: u16 = 128;
     /// `Expect` is present.
     pub const EXPECT: u16 = 256;
-    /// `X-Forwarded-For` is present.
-    pub const XFF: u16 = 512;
     /// HTTP/1.0.
     pub const V10: u16 = 1024;
     /// In the trailers of a chunked body.
@@ -98,8 +96,8 @@ pub mod kind {
     pub const UPGRADE: u8 = 4;
     /// Expect.
     pub const EXPECT: u8 = 5;
-    /// X-Forwarded-For.
-    pub const XFF: u8 = 6;
+    /// Host, when destinations are told apart: fingerprinted like a credential, without its port and its case.
+    pub const HOST: u8 = 6;
     /// Authorization: a credential with a scheme in front.
     pub const AUTH: u8 = 7;
     /// First of the other credential headers, up to 15.
@@ -116,7 +114,7 @@ pub mod kind {
     /// Whether a value of this kind is fingerprinted.
     #[inline(always)]
     pub const fn credential(kind: u8) -> bool {
-        kind >= AUTH && kind < START
+        kind >= HOST && kind < START
     }
 }
 
@@ -182,6 +180,8 @@ pub struct Stream {
     pub body: u64,
     /// Fingerprints of the credentials, lowest kind first.
     pub fp: [u64; CREDS],
+    /// Fingerprint of the `Host`, 0 where destinations are not told apart.
+    pub host: u64,
     /// Their kinds, [`crate::event::cred`]; 0 where there is none.
     pub cred: [u8; CREDS],
     /// Zero.
@@ -228,6 +228,8 @@ pub struct Memo {
     pub remaining: u64,
     /// [`Stream::fp`].
     pub fp: [u64; CREDS],
+    /// [`Stream::host`].
+    pub host: u64,
     /// [`Stream::cred`].
     pub cred: [u8; CREDS],
     /// Zero.
@@ -279,11 +281,11 @@ pub struct Conn {
 }
 
 const _: () = {
-    assert!(size_of::<Stream>() == 136 && align_of::<Stream>() == 8);
+    assert!(size_of::<Stream>() == 144 && align_of::<Stream>() == 8);
     assert!(size_of::<Shared>() == 32 && align_of::<Shared>() == 8);
-    assert!(size_of::<Memo>() == 600 && align_of::<Memo>() == 8);
+    assert!(size_of::<Memo>() == 608 && align_of::<Memo>() == 8);
     assert!(size_of::<Cur>() == 40 && align_of::<Cur>() == 8);
-    assert!(size_of::<Conn>() == 1504);
+    assert!(size_of::<Conn>() == 1536);
 };
 
 impl Stream {
@@ -307,6 +309,7 @@ impl Stream {
         remaining: 0,
         body: 0,
         fp: [0; CREDS],
+        host: 0,
         cred: [0; CREDS],
         pad2: [0; 4],
         area: [0; 7],
@@ -328,6 +331,7 @@ impl Memo {
         more: 0,
         remaining: 0,
         fp: [0; CREDS],
+        host: 0,
         cred: [0; CREDS],
         pad: [0; 4],
         tail: [0; 4],

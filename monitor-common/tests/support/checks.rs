@@ -18,8 +18,9 @@ fn seed(bytes: &[u8]) -> u64 {
 }
 
 /// Requests with everything configured. Built once: the search for a multiplier takes longer than a stream.
-static REQUEST: LazyLock<Names> =
-    LazyLock::new(|| Names::request_with(&HEADERS, &["api_key", "k"], &["sid", "session"], KEY).unwrap());
+static REQUEST: LazyLock<Names> = LazyLock::new(|| {
+    Names::request_with(&HEADERS, &["api_key", "k"], &["sid", "session"], false, KEY).unwrap()
+});
 static PLAIN: LazyLock<Names> = LazyLock::new(super::request_names);
 static RESPONSE: LazyLock<Names> = LazyLock::new(Names::response);
 

@@ -40,7 +40,6 @@ pub const KEEP: u16 = flag::CHUNKED
     | flag::CONN_CLOSE
     | flag::UPGRADE
     | flag::EXPECT
-    | flag::XFF
     | flag::V10;
 
 /// A complete head, and its body once it is complete.
@@ -53,6 +52,7 @@ pub struct Message {
     pub fp: [u64; 4],
     pub cred: [u8; 4],
     pub more: u8,
+    pub host: u64,
     /// The bytes of the head (requests), or their number.
     pub head: Vec<u8>,
     pub head_len: usize,
@@ -106,6 +106,7 @@ impl<'a> Host<'a> {
             fp: [0; 4],
             cred: [0; 4],
             more: 0,
+            host: 0,
             head: vec![],
             head_len: 0,
             body: None,
@@ -194,6 +195,7 @@ unsafe impl Env for Host<'_> {
             fp: s.fp,
             cred: s.cred,
             more: s.more,
+            host: s.host,
             head: std::mem::take(&mut self.head),
             head_len: s.head as usize,
             body: None,

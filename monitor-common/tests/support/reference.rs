@@ -103,7 +103,6 @@ pub fn messages(resp: bool, d: &[u8], methods: &[u8]) -> Vec<Message> {
                 }
                 "upgrade" => f |= flag::UPGRADE,
                 "expect" => f |= flag::EXPECT,
-                "x-forwarded-for" => f |= flag::XFF,
                 _ => {
                     let kind = cred(&name, v);
                     let carrier = if name == "authorization" {
@@ -128,6 +127,7 @@ pub fn messages(resp: bool, d: &[u8], methods: &[u8]) -> Vec<Message> {
             fp: [0; 4],
             cred: [0; 4],
             more: u8::from(creds.len() > 4),
+            host: 0,
             head: if resp { vec![] } else { d[start..p].to_vec() },
             head_len: p - start,
             body: None,

@@ -35,7 +35,7 @@ fn copy(sk: *mut c_void, ret: i32) {
     let Some(scratch) = frame::scratch() else { return };
     // SAFETY: this CPU's scratch; the copy is bounded by the window.
     unsafe {
-        let buffers = raw::buffers(scratch, ret as u32, 0);
+        let buffers = raw::buffers(scratch, ret as u32);
         if buffers.found == Found::User {
             let window = (&raw mut (*scratch).window).cast::<u8>().add(PRE);
             bpf_probe_read_user(window.cast(), clamp(buffers.first), buffers.address as *const c_void);
@@ -62,7 +62,7 @@ fn record_call(ret: i32) {
     let Some(scratch) = frame::scratch() else { return };
     // SAFETY: this CPU's scratch.
     unsafe {
-        let buffers = raw::buffers(scratch, ret as u32, 0);
+        let buffers = raw::buffers(scratch, ret as u32);
         if buffers.found == Found::User {
             record(buffers.address, buffers.first);
         }

@@ -36,17 +36,7 @@ fn on_call(sk: *mut c_void, ret: i32, flags: i32, way: Way) {
     if ret < 0 || (way == Way::Receive && flags & (MSG_PEEK | MSG_ERRQUEUE) != 0) {
         return;
     }
-    let conn = conn_of(sk);
-    let mut skip = 0;
-    // SAFETY: socket storage.
-    if way == Way::Send && !conn.is_null() && unsafe { (*conn).ahead } != 0 {
-        // SAFETY: socket storage.
-        skip = unsafe { conn::was_sent(conn, ret as u32) };
-        if skip == ret as u32 {
-            return;
-        }
-    }
-    take(sk, conn, ret, skip, way, false);
+    take(sk, conn_of(sk), ret, 0, way, false);
 }
 
 /// A send of `left` bytes is about to begin, or goes on: frames a request before it leaves. Attached only while a cap or an
@@ -102,7 +92,10 @@ fn take(sk: *mut c_void, known: *mut Conn, n: i32, skip: u32, way: Way, early: b
         return;
     };
     // SAFETY: this CPU's scratch.
-    let buffers = unsafe { raw::buffers(scratch, ret as u32, skip) };
+    let buffers = unsafe {
+        core::ptr::write_volatile(&raw mut (*scratch).skip, skip as u64);
+        raw::buffers(scratch, ret as u32)
+    };
     if early && (buffers.found != Found::User || (conn.is_null() && start(&buffers) != Start::Request)) {
         // the end of the call decides
         // SAFETY: taken above.
@@ -142,10 +135,15 @@ fn take(sk: *mut c_void, known: *mut Conn, n: i32, skip: u32, way: Way, early: b
             if !early && way == Way::Send && (*conn).role == role::OUTBOUND {
                 conn::number_late_request(conn, sk as u64, ret as u32);
             }
+            let mut framed = false;
             if early {
                 (*conn).ahead = ret as u32;
+            } else if way == Way::Send {
+                framed = conn::was_framed(conn, ret as u32);
             }
-            data(conn, scratch, &buffers, (ret as u32).wrapping_sub(skip), way);
+            if !framed {
+                data(conn, scratch, &buffers, ret as u32, way);
+            }
         }
     }
     // SAFETY: taken above.
@@ -208,7 +206,7 @@ unsafe fn data(conn: *mut Conn, scratch: *mut Scratch, buffers: &Buffers, n: u32
         if buffers.found == Found::Uncovered {
             count(Counter::UncoveredCall, 1);
         }
-        frame::skip(conn, scratch, response, n);
+        frame::skip(conn, scratch, response, n.wrapping_sub(raw::passed_over(scratch)));
     }
 }
 

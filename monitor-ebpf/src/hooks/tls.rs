@@ -187,11 +187,8 @@ unsafe fn plaintext(ssl: u64, buf: u64, n: u32, site: u32, early: bool) {
                 if (*conn).role == role::INBOUND || skip >= n {
                     return;
                 }
-            } else if !read && (*conn).ahead != 0 {
-                skip = conn::was_sent(conn, n);
-                if skip == n {
-                    return;
-                }
+            } else if !read && conn::was_framed(conn, n) {
+                return;
             }
         }
     } else if early && plausible(raw::first_word(buf, n), n) != Start::Request {

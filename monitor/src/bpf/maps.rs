@@ -69,8 +69,8 @@ pub fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map> {
     ebpf.take_map(name).with_context(|| format!("the kernel side has no map {name}"))
 }
 
-/// Installs the header names and the fingerprint key: requests, then responses.
-pub fn set_names(ebpf: &mut Ebpf, names: &[Names; 2]) -> Result<()> {
+/// Installs the header names and the fingerprint key: requests, responses, requests whose hosts matter.
+pub fn set_names(ebpf: &mut Ebpf, names: &[Names; 3]) -> Result<()> {
     let map = ebpf.map_mut("NAMES").context("the kernel side has no map NAMES")?;
     let mut array: Array<_, Plain<Names>> = Array::try_from(map)?;
     for (index, names) in (0..).zip(names) {

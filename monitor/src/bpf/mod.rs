@@ -180,15 +180,17 @@ fn follow(worker: &Worker, record: &[u8]) {
 }
 
 /// Requests: framing headers and credentials; responses: framing headers only.
-fn names(options: &Options) -> Result<[Names; 2]> {
+fn names(options: &Options) -> Result<[Names; 3]> {
     fn list(names: &[String]) -> Vec<&str> {
         names.iter().map(String::as_str).collect()
     }
     let (headers, query, cookies) =
         (list(&options.headers), list(&options.query_keys), list(&options.cookies));
-    let requests = Names::request_with(&headers, &query, &cookies, options.key)
-        .map_err(|error| anyhow::anyhow!("[identity] headers, query_keys or cookies: {error:?}"))?;
-    Ok([requests, Names::response()])
+    let requests = |host| {
+        Names::request_with(&headers, &query, &cookies, host, options.key)
+            .map_err(|error| anyhow::anyhow!("[identity] headers, query_keys or cookies: {error:?}"))
+    };
+    Ok([requests(false)?, Names::response(), requests(true)?])
 }
 
 /// A load error in words that lead on.
