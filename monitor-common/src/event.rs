@@ -327,7 +327,7 @@ record! {
 record! {
     /// A request was refused (or would have been). Written behind its [`Request`]; allowed requests have none. One with reason
     /// [`SOCKET`](crate::cap::reason::SOCKET) follows when the socket to cut became known later.
-    Verdict = kind::VERDICT, 72 {
+    Verdict = kind::VERDICT, 120 {
         /// Start of the record.
         head: Head,
         /// The connection.
@@ -340,6 +340,10 @@ record! {
         value: u64,
         /// The next request would be admitted after so many ns; 0 for an access level.
         wait_ns: u64,
+        /// Local address, as in [`Conn`].
+        local: [u8; 16],
+        /// Remote address, as in [`Conn`].
+        remote: [u8; 16],
         /// Number of the request on its connection.
         seq: u32,
         /// Kind of the subject.
@@ -348,6 +352,16 @@ record! {
         netns: u32,
         /// The rule's index, or the role's number for an access level.
         rule: u32,
+        /// Process that received or sent it.
+        tgid: u32,
+        /// Local port, host order.
+        local_port: u16,
+        /// Remote port, host order.
+        remote_port: u16,
+        /// Address family, as in [`Conn`].
+        family: u16,
+        /// Zero.
+        pad: [u8; 10],
         /// One of `cap::action`: [`DENY`](crate::cap::action::DENY) was enforced.
         action: u8,
         /// One of `cap::reason`.
@@ -356,8 +370,6 @@ record! {
         role: u8,
         /// One of [`enforced`].
         enforced: u8,
-        /// Zero.
-        pad: [u8; 4],
     }
 }
 

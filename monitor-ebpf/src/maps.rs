@@ -178,6 +178,8 @@ pub struct Scratch {
     pub cur: Cur,
     /// The decision in progress.
     pub ask: Ask,
+    /// Its record is built here.
+    pub verdict: event::Verdict,
     /// A connection's record is built here.
     pub record: event::Conn,
     /// A record is built here in front of window bytes.
@@ -312,6 +314,12 @@ pub static SWITCH: Array<u32> = Array::with_max_entries(1, 0);
 /// Executables whose connections are not observed.
 #[map]
 pub static EXCLUDED: HashMap<FileKey, u32> = HashMap::with_max_entries(256, BPF_F_NO_PREALLOC);
+/// Sockets that nothing leaves any more, by cookie.
+#[map]
+pub static FENCED: LruHashMap<u64, u32> = LruHashMap::with_max_entries(16_384, 0);
+/// Fences set so far.
+#[map]
+pub static FENCES: Array<u64> = Array::with_max_entries(1, 0);
 /// What there is to decide.
 #[map]
 pub static POLICY: Array<Policy> = Array::with_max_entries(1, 0);

@@ -6,6 +6,7 @@ pub mod config;
 pub mod control;
 pub mod core;
 pub mod doctor;
+pub mod enforce;
 pub mod http;
 pub mod identity;
 pub mod logging;

@@ -1,6 +1,7 @@
 //! The only user of aya: loads and attaches the kernel side, reads its maps, drains its ring.
 
 pub mod bench;
+mod fence;
 mod hooks;
 mod maps;
 mod offsets;

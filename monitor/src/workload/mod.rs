@@ -8,7 +8,7 @@ mod source;
 mod table;
 
 pub use cgroup::workload;
-pub use source::Procfs;
+pub use source::{Procfs, cgroup2_root};
 pub use table::{ProcRef, Process, Processes};
 
 use std::sync::Arc;

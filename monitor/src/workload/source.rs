@@ -149,7 +149,7 @@ fn best_path(groups: &procfs::ProcessCGroups) -> Option<String> {
 }
 
 /// Mount point of the cgroup2 file system that shows the whole tree.
-fn cgroup2_root() -> Option<PathBuf> {
+pub fn cgroup2_root() -> Option<PathBuf> {
     let mounts = procfs::process::Process::myself().ok()?.mountinfo().ok()?;
     mounts
         .into_iter()

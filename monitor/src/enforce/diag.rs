@@ -1,0 +1,192 @@
+//! `SOCK_DESTROY`: closes a TCP socket of any process, at both ends, through netlink (`inet_diag`, RFC-less kernel interface of
+//! `include/uapi/linux/inet_diag.h`).
+
+use std::io;
+use std::net::Ipv6Addr;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+
+/// `SOCK_DESTROY` of `linux/sock_diag.h`.
+const SOCK_DESTROY: u16 = 21;
+const NETLINK_SOCK_DIAG: i32 = 4;
+const TCP: u8 = 6;
+/// `nlmsghdr` and `inet_diag_req_v2`.
+const HEADER: usize = 16;
+const REQUEST: usize = 56;
+
+/// A TCP socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Socket {
+    /// Its cookie: the kernel refuses another socket with the same addresses.
+    pub cookie: u64,
+    /// `AF_INET` or `AF_INET6`, as the socket was made.
+    pub family: u16,
+    /// Local address and port.
+    pub local: (Ipv6Addr, u16),
+    /// Remote address and port.
+    pub remote: (Ipv6Addr, u16),
+}
+
+impl Socket {
+    /// The request to destroy it.
+    fn message(&self) -> [u8; HEADER + REQUEST] {
+        let mut bytes = [0; HEADER + REQUEST];
+        let mut at = 0;
+        let mut put = |part: &[u8]| {
+            for byte in part {
+                if let Some(to) = bytes.get_mut(at) {
+                    *to = *byte;
+                }
+                at += 1;
+            }
+        };
+        put(&((HEADER + REQUEST) as u32).to_ne_bytes());
+        put(&SOCK_DESTROY.to_ne_bytes());
+        put(&((libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16).to_ne_bytes());
+        put(&[0; 8]); // sequence and port
+        put(&[self.family as u8, TCP, 0, 0]);
+        put(&u32::MAX.to_ne_bytes()); // any state
+        put(&self.local.1.to_be_bytes());
+        put(&self.remote.1.to_be_bytes());
+        for (address, _) in [self.local, self.remote] {
+            let bytes = address.octets();
+            if self.family == libc::AF_INET as u16 {
+                put(bytes.get(12..).unwrap_or_default());
+                put(&[0; 12]);
+            } else {
+                put(&bytes);
+            }
+        }
+        put(&0u32.to_ne_bytes()); // any interface
+        put(&(self.cookie as u32).to_ne_bytes());
+        put(&((self.cookie >> 32) as u32).to_ne_bytes());
+        bytes
+    }
+}
+
+/// A netlink socket in the network namespace of the thread that opened it.
+pub struct Diag(OwnedFd);
+
+impl Diag {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// When the kernel has no `inet_diag`.
+    pub fn open() -> io::Result<Self> {
+        // SAFETY: takes no pointers.
+        let fd =
+            unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, NETLINK_SOCK_DIAG) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: a fresh descriptor that nobody else owns.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        let limit = libc::timeval { tv_sec: 1, tv_usec: 0 };
+        // SAFETY: a `timeval` of its own size.
+        let set = unsafe {
+            libc::setsockopt(
+                fd.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_RCVTIMEO,
+                (&raw const limit).cast(),
+                size_of::<libc::timeval>() as u32,
+            )
+        };
+        if set < 0 { Err(io::Error::last_os_error()) } else { Ok(Self(fd)) }
+    }
+
+    /// Destroys a socket.
+    ///
+    /// # Errors
+    /// `NotFound` when it is gone, `PermissionDenied` without `CAP_NET_ADMIN`, `Unsupported` without `CONFIG_INET_DIAG_DESTROY`.
+    pub fn destroy(&self, socket: &Socket) -> io::Result<()> {
+        let message = socket.message();
+        // SAFETY: the message is readable for its length.
+        let sent = unsafe { libc::send(self.0.as_raw_fd(), message.as_ptr().cast(), message.len(), 0) };
+        if sent < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let mut answer = [0u8; 4096];
+        // SAFETY: the buffer is writable for its length.
+        let got = unsafe { libc::recv(self.0.as_raw_fd(), answer.as_mut_ptr().cast(), answer.len(), 0) };
+        if got < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // nlmsghdr, then the error number of nlmsgerr
+        let error = answer.get(..got as usize).and_then(|answer| answer.get(HEADER..HEADER + 4));
+        let error = error.and_then(|bytes| bytes.try_into().ok()).map_or(libc::EPROTO, i32::from_ne_bytes);
+        match -error {
+            0 => Ok(()),
+            libc::EOPNOTSUPP => Err(io::ErrorKind::Unsupported.into()),
+            error => Err(io::Error::from_raw_os_error(error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+
+    use super::*;
+
+    fn mapped(address: SocketAddr) -> (Ipv6Addr, u16) {
+        let ip = match address.ip() {
+            IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+            IpAddr::V6(ip) => ip,
+        };
+        (ip, address.port())
+    }
+
+    fn socket(stream: &TcpStream, family: i32) -> Socket {
+        let mut cookie = 0u64;
+        let mut size = 8u32;
+        // SAFETY: eight writable bytes.
+        let got = unsafe {
+            libc::getsockopt(
+                stream.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_COOKIE,
+                (&raw mut cookie).cast(),
+                &raw mut size,
+            )
+        };
+        assert_eq!(got, 0);
+        Socket {
+            cookie,
+            family: family as u16,
+            local: mapped(stream.local_addr().unwrap()),
+            remote: mapped(stream.peer_addr().unwrap()),
+        }
+    }
+
+    #[test]
+    fn a_socket_is_destroyed_at_both_ends() {
+        // SAFETY: takes no arguments.
+        if unsafe { libc::geteuid() } != 0 {
+            eprintln!("skipped: needs root");
+            return;
+        }
+        // the last is an IPv6 socket that talks IPv4
+        for (listen, connect, family) in [
+            ("127.0.0.1:0", "127.0.0.1", libc::AF_INET),
+            ("[::1]:0", "::1", libc::AF_INET6),
+            ("[::]:0", "127.0.0.1", libc::AF_INET6),
+        ] {
+            let listener = TcpListener::bind(listen).unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let mut client = TcpStream::connect((connect, port)).unwrap();
+            let (mut server, _) = listener.accept().unwrap();
+            let diag = Diag::open().unwrap();
+            let target = socket(&server, family);
+            let other = Socket { cookie: target.cookie + 1, ..target };
+            assert!(diag.destroy(&other).is_err(), "another socket's cookie");
+            diag.destroy(&target).unwrap();
+            let mut byte = [0];
+            let error = client.read(&mut byte).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "{listen}");
+            let error = server.read(&mut byte).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted, "{listen}");
+            assert_eq!(diag.destroy(&target).unwrap_err().kind(), io::ErrorKind::NotFound);
+        }
+    }
+}

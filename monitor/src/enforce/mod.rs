@@ -1,0 +1,166 @@
+//! Ends connections whose requests were denied. The kernel side has fenced them already: nothing leaves them. Destroying the
+//! socket tells both ends at once.
+//!
+//! Owns a thread and a bounded queue, so that the drain thread never waits. Must not decide anything.
+
+mod diag;
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::net::Ipv6Addr;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+use anyhow::Context as _;
+use monitor_common::event::Verdict;
+
+pub use diag::{Diag, Socket};
+
+/// Most connections that wait to be ended.
+const QUEUE: usize = 4096;
+/// Most network namespaces that are kept open.
+const NAMESPACES: usize = 64;
+
+/// What became of the sockets that were to be destroyed.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Destroyed.
+    pub destroyed: AtomicU64,
+    /// Gone before.
+    pub gone: AtomicU64,
+    /// Refused by the kernel, or their namespace could not be entered: they stay fenced.
+    pub failed: AtomicU64,
+    /// Not tried because too many waited: they stay fenced.
+    pub dropped: AtomicU64,
+}
+
+/// Ends connections. Dropping it ends its thread.
+pub struct Destroyer {
+    queue: Option<SyncSender<Verdict>>,
+    counts: Arc<Counts>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Destroyer {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// When there can be no thread.
+    pub fn start() -> anyhow::Result<Self> {
+        let (queue, inbox) = sync_channel(QUEUE);
+        let counts = Arc::new(Counts::default());
+        let shared = Arc::clone(&counts);
+        let thread = std::thread::Builder::new()
+            .name("weir-enforce".into())
+            .spawn(move || work(&inbox, &shared))
+            .context("cannot start the thread that ends connections")?;
+        Ok(Self { queue: Some(queue), counts, thread: Some(thread) })
+    }
+
+    /// Ends the connection of a verdict. Never blocks.
+    pub fn destroy(&self, verdict: &Verdict) {
+        let sent = self.queue.as_ref().is_some_and(|queue| queue.try_send(*verdict).is_ok());
+        if !sent {
+            self.counts.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// What became of them.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+}
+
+impl Drop for Destroyer {
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The socket of a verdict.
+fn socket(verdict: &Verdict) -> Socket {
+    Socket {
+        cookie: verdict.cookie,
+        family: verdict.family,
+        local: (Ipv6Addr::from(verdict.local), verdict.local_port),
+        remote: (Ipv6Addr::from(verdict.remote), verdict.remote_port),
+    }
+}
+
+fn work(inbox: &Receiver<Verdict>, counts: &Counts) {
+    let mut namespaces = Namespaces::new();
+    let mut told = false;
+    while let Ok(verdict) = inbox.recv() {
+        let result = namespaces.diag(&verdict).and_then(|diag| diag.destroy(&socket(&verdict)));
+        let counter = match &result {
+            Ok(()) => &counts.destroyed,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => &counts.gone,
+            Err(_) => &counts.failed,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        if let Err(error) = result
+            && error.kind() != io::ErrorKind::NotFound
+            && !std::mem::replace(&mut told, true)
+        {
+            tracing::warn!(
+                "a denied connection cannot be ended, it stays silent until it times out: {error}"
+            );
+        }
+    }
+}
+
+/// Netlink sockets by network namespace.
+struct Namespaces {
+    own: u32,
+    open: HashMap<u32, Diag>,
+}
+
+impl Namespaces {
+    fn new() -> Self {
+        let own = std::fs::metadata("/proc/thread-self/ns/net").map_or(0, |found| found.ino() as u32);
+        Self { own, open: HashMap::new() }
+    }
+
+    /// The netlink socket of the namespace that a verdict's socket is in, which its process shows.
+    fn diag(&mut self, verdict: &Verdict) -> io::Result<&Diag> {
+        let wanted = verdict.netns;
+        if !self.open.contains_key(&wanted) {
+            let diag = if wanted == self.own || wanted == 0 {
+                Diag::open()?
+            } else {
+                let file = File::open(format!("/proc/{}/ns/net", verdict.tgid))?;
+                if file.metadata()?.ino() as u32 != wanted {
+                    return Err(io::Error::other("the process has moved to another network namespace"));
+                }
+                open_in(&file)?
+            };
+            if self.open.len() >= NAMESPACES {
+                self.open.clear();
+            }
+            self.open.insert(wanted, diag);
+        }
+        self.open.get(&wanted).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
+/// Opens a netlink socket in another namespace: on a thread of its own, which ends there.
+fn open_in(namespace: &File) -> io::Result<Diag> {
+    std::thread::scope(|scope| {
+        let opened = scope.spawn(|| {
+            // SAFETY: takes no pointers; changes this thread only, which makes one socket and ends.
+            if unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) } < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            Diag::open()
+        });
+        opened.join().unwrap_or_else(|_| Err(io::Error::other("the thread panicked")))
+    })
+}
