@@ -1,6 +1,7 @@
 //! Weir's daemon and CLI.
 pub mod app;
 pub mod bpf;
+pub mod caps;
 pub mod cli;
 pub mod config;
 pub mod control;

@@ -1,5 +1,10 @@
 //! What the daemon needs from the kernel side: the only seam between the application and `bpf`.
 
+use std::sync::Arc;
+
+use monitor_common::cap::{Bucket, BucketKey, PathValue, Policy, Rule, Subject, SubjectKey, VERDICTS};
+
+use crate::caps::{NetworkEntry, PathEntry};
 use crate::core::KernelIdentity;
 use crate::view::HookRow;
 
@@ -36,4 +41,72 @@ pub trait Sensor: Send {
     fn socket_hook(&self) -> &str;
     /// Run time per program.
     fn program_stats(&self) -> Vec<ProgramStats>;
+    /// What applies caps; `None` when this sensor only observes.
+    fn enforcer(&self) -> Option<Arc<dyn Enforcer>>;
+}
+
+/// What must be in place before tables are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Need {
+    /// Requests may be denied: connections are cut.
+    pub fences: bool,
+    /// Outbound requests may be denied: they are seen before they leave.
+    pub early: bool,
+}
+
+/// The kernel's tables of caps, as `monitor_common::cap` describes them. Every method has taken effect when it returns.
+pub trait Enforcer: Send + Sync {
+    /// Puts in place what is needed and not there yet.
+    ///
+    /// # Errors
+    /// What this kernel or host lacks.
+    fn prepare(&self, need: Need) -> anyhow::Result<()>;
+    /// Sets a rule. Its bucket stays as it is.
+    ///
+    /// # Errors
+    /// As for all of these: when the kernel refuses, because a table is full for instance.
+    fn rule(&self, index: u16, rule: &Rule) -> anyhow::Result<()>;
+    /// Sets what holds for every credential or client: index of `EVERY`.
+    ///
+    /// # Errors
+    /// See [`Enforcer::rule`].
+    fn every(&self, place: u32, subject: &Subject) -> anyhow::Result<()>;
+    /// Sets a subject, or removes it.
+    ///
+    /// # Errors
+    /// See [`Enforcer::rule`].
+    fn subject(&self, key: &SubjectKey, subject: Option<&Subject>) -> anyhow::Result<()>;
+    /// Sets the value of a path, or removes it.
+    ///
+    /// # Errors
+    /// See [`Enforcer::rule`].
+    fn path(&self, path: &PathEntry, value: Option<PathValue>) -> anyhow::Result<()>;
+    /// Sets a network, or removes it.
+    ///
+    /// # Errors
+    /// See [`Enforcer::rule`].
+    fn network(&self, network: &NetworkEntry, subject: Option<&Subject>) -> anyhow::Result<()>;
+    /// A credential counts as accepted, or not any more.
+    ///
+    /// # Errors
+    /// See [`Enforcer::rule`].
+    fn accepted(&self, key: &SubjectKey, is_accepted: bool) -> anyhow::Result<()>;
+    /// Sets what there is to decide, and when the daemon was last alive.
+    ///
+    /// # Errors
+    /// See [`Enforcer::rule`].
+    fn policy(&self, policy: &Policy) -> anyhow::Result<()>;
+    /// Buckets and counts of a rule begin anew.
+    ///
+    /// # Errors
+    /// See [`Enforcer::rule`].
+    fn reset(&self, index: u16) -> anyhow::Result<()>;
+    /// Requests of a rule by `cap::verdict`.
+    fn counts(&self, index: u16) -> [u64; VERDICTS as usize];
+    /// The bucket of a rule that has one.
+    fn bucket(&self, index: u16) -> Bucket;
+    /// The buckets of rules that have many. Costs a system call each.
+    fn buckets(&self) -> Vec<(BucketKey, Bucket)>;
+    /// The kernel's clock for buckets.
+    fn now_ns(&self) -> u64;
 }

@@ -67,6 +67,9 @@ pub fn record(path: &str, status: u16) -> RequestRecord {
         response_bytes: 200,
         transport: "tcp".into(),
         user_agent: "curl".into(),
+        verdict: "allow".into(),
+        cap: String::new(),
+        reason: String::new(),
         notes: vec![],
     }
 }

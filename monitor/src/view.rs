@@ -204,6 +204,15 @@ pub struct RequestRecord {
     pub transport: String,
     /// User agent, escaped and bounded.
     pub user_agent: String,
+    /// `allow`, `shadow` (would have been denied) or `deny`.
+    #[serde(default)]
+    pub verdict: String,
+    /// The cap that refused it; empty otherwise.
+    #[serde(default)]
+    pub cap: String,
+    /// Why it was refused: `cap`, `access` or `credentials`; empty otherwise.
+    #[serde(default)]
+    pub reason: String,
     /// `ambiguous`, `lax`, `joined`, `truncated`: what was odd about it.
     pub notes: Vec<String>,
 }

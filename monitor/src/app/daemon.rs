@@ -2,18 +2,20 @@
 //! held for one look at a time.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use anyhow::Context as _;
 use monitor_common::ledger::Counter;
 use tokio::sync::Notify;
 
 use super::{clock, losses, settings};
+use crate::caps::Engine;
 use crate::config::Config;
 use crate::core::{ByDirection, Core, Summary};
 use crate::metrics::{Durations, Events, IdentitySeries, RequestSeries, Snapshot};
 use crate::output::NameRow;
-use crate::sensor::ProgramStats;
+use crate::sensor::{Enforcer, ProgramStats};
 use crate::source::{Carrier, Source, Tail};
 use crate::state::{self, Names};
 use crate::view::{ConnectionRow, HookRow, IdentityRow, ProcessRow, RouteRow, Status};
@@ -55,6 +57,7 @@ pub struct Daemon {
     kernel: Mutex<Kernel>,
     names: Mutex<Names>,
     config: Mutex<Config>,
+    caps: Mutex<Engine>,
     key: [u8; 16],
     started: SystemTime,
     began: Instant,
@@ -74,12 +77,15 @@ impl Daemon {
     pub fn new(config: Config) -> anyhow::Result<Self> {
         let key = state::load_or_create_key(&config.state.dir)?;
         let names = Names::load(&config.state.dir, &config.identity.name)?;
-        let core = Core::new(settings::core(&config, &names, key), clock::base());
+        let settings = settings::core(&config, &names, key);
+        let caps = Engine::new(&config, &settings, key)?;
+        let core = Core::new(settings, clock::base());
         Ok(Self {
             core: Mutex::new(core),
             kernel: Mutex::default(),
             names: Mutex::new(names),
             config: Mutex::new(config),
+            caps: Mutex::new(caps),
             key,
             started: SystemTime::now(),
             began: Instant::now(),
@@ -92,6 +98,47 @@ impl Daemon {
     /// The core.
     pub fn core(&self) -> MutexGuard<'_, Core> {
         lock(&self.core)
+    }
+
+    /// Caps and roles. Locked behind configuration and names, before the core.
+    pub fn caps(&self) -> MutexGuard<'_, Engine> {
+        lock(&self.caps)
+    }
+
+    /// Puts caps into force through the kernel side.
+    ///
+    /// # Errors
+    /// Why they cannot be enforced on this host.
+    pub fn enforce(&self, enforcer: Option<Arc<dyn Enforcer>>) -> anyhow::Result<()> {
+        let mut caps = self.caps();
+        if let Some(enforcer) = enforcer {
+            caps.attach(enforcer)
+                .map_err(anyhow::Error::msg)
+                .context("caps cannot be enforced on this host")?;
+        }
+        self.show_caps(&caps);
+        Ok(())
+    }
+
+    /// Tells the core which caps there are.
+    pub(super) fn show_caps(&self, caps: &Engine) {
+        self.core().set_caps(caps.cap_names(), caps.wants_acceptance());
+    }
+
+    /// What is due now and then: a sign of life, credentials that servers have accepted, workloads that came or went.
+    pub fn maintain_caps(&self, workloads: bool) {
+        let seen = self.core().take_acceptance();
+        let mut caps = self.caps();
+        if !seen.is_empty() {
+            caps.accepted(seen);
+        }
+        if workloads
+            && caps.has_workloads()
+            && let Err(error) = caps.refresh()
+        {
+            tracing::warn!("caps of workloads are not up to date: {error}");
+        }
+        caps.beat(clock::monotonic_ns());
     }
 
     /// The installation key.
@@ -138,10 +185,23 @@ impl Daemon {
         let mut config = self.config();
         let names = Names::load(&config.state.dir, &new.identity.name)?;
         let restart = settings::needs_restart(&config, &new);
+        let mut next = config.clone();
+        next.identity.name.clone_from(&new.identity.name);
+        next.identity.trusted_proxies.clone_from(&new.identity.trusted_proxies);
+        next.role.clone_from(&new.role);
+        next.cap.clone_from(&new.cap);
+        next.enforce.clone_from(&new.enforce);
+        {
+            let mut caps = self.caps();
+            caps.configure(&next, &settings::core(&next, &names, self.key)).map_err(anyhow::Error::msg)?;
+            self.show_caps(&caps);
+        }
         config.identity.name = new.identity.name;
         config.identity.trusted_proxies = new.identity.trusted_proxies;
         config.route = new.route;
         config.limits = new.limits;
+        (config.role, config.cap) = (new.role, new.cap);
+        (config.listener, config.enforce) = (new.listener, new.enforce);
         self.core().reconfigure(settings::core(&config, &names, self.key));
         *lock(&self.names) = names;
         self.reload_ok.store(true, Ordering::Relaxed);
@@ -251,7 +311,10 @@ impl Source for Daemon {
         let config = self.config();
         let mut names = lock(&self.names);
         names.set(identity, name)?;
-        self.core().reconfigure(settings::core(&config, &names, self.key));
+        let settings = settings::core(&config, &names, self.key);
+        let mut caps = self.caps();
+        caps.configure(&config, &settings)?;
+        self.core().reconfigure(settings);
         Ok(())
     }
 

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use monitor_common::event::{Verdict, enforced};
 use monitor_common::ledger::Counter;
 use sd_notify::NotifyState;
 use tokio::sync::watch;
@@ -12,6 +13,7 @@ use tokio::sync::watch;
 use super::daemon::{Daemon, Kernel};
 use super::{clock, losses};
 use crate::core::KernelCounts;
+use crate::enforce::Destroyer;
 use crate::sensor::{DRAIN_MAX, Sensor};
 use crate::workload::Procfs;
 
@@ -21,6 +23,8 @@ const LOOK: Duration = Duration::from_millis(100);
 const STATISTICS: Duration = Duration::from_secs(5);
 /// Time between two readings of the clocks, which are stepped now and then.
 const CLOCKS: Duration = Duration::from_mins(1);
+/// Time between two searches for the cgroups of limited workloads.
+const WORKLOADS: Duration = Duration::from_secs(1);
 /// Most pieces of one drain, so that discovery and the watchdog get their turn under any load.
 const PIECES: usize = 16;
 /// Longest time that the last drain goes on while records keep coming.
@@ -53,13 +57,20 @@ pub struct Drain {
     interval: Duration,
     facts: Procfs,
     kernel: Kernel,
+    destroyer: Destroyer,
     reconciled: u64,
 }
 
 impl Drain {
     /// A drain of `sensor` every `interval`.
-    pub fn new(sensor: Box<dyn Sensor>, daemon: Arc<Daemon>, interval: Duration) -> Self {
-        Self { sensor, daemon, interval, facts: Procfs::new(), kernel: Kernel::default(), reconciled: 0 }
+    pub fn new(
+        sensor: Box<dyn Sensor>,
+        daemon: Arc<Daemon>,
+        interval: Duration,
+        destroyer: Destroyer,
+    ) -> Self {
+        let (facts, kernel) = (Procfs::new(), Kernel::default());
+        Self { sensor, daemon, interval, facts, kernel, destroyer, reconciled: 0 }
     }
 
     /// Drains until `shutdown`, then once more, and lets the sensor go.
@@ -72,6 +83,7 @@ impl Drain {
         let mut look = Every::new(LOOK);
         let mut statistics = Every::new(STATISTICS);
         let mut clocks = Every::new(CLOCKS);
+        let mut workloads = Every::new(WORKLOADS);
         let mut alive = watchdog.map(Every::new);
         while !*shutdown.borrow() {
             let now = Instant::now();
@@ -82,6 +94,7 @@ impl Drain {
                     self.kernel.programs = self.sensor.program_stats();
                 }
                 self.publish();
+                self.daemon.maintain_caps(workloads.due(now));
             }
             if clocks.due(now) {
                 self.daemon.core().set_clock(clock::base());
@@ -132,9 +145,17 @@ impl Drain {
     }
 
     fn piece(&mut self, counts: Option<&KernelCounts>) -> usize {
-        let Self { sensor, daemon, facts, .. } = self;
+        let Self { sensor, daemon, facts, destroyer, .. } = self;
         let mut core = daemon.core();
-        let records = sensor.drain(&mut |record| core.event(record, facts));
+        let records = sensor.drain(&mut |record| {
+            if record.first() == Some(&Verdict::KIND)
+                && let Some((verdict, _)) = Verdict::from_bytes(record)
+                && verdict.enforced == enforced::FENCED
+            {
+                destroyer.destroy(&verdict);
+            }
+            core.event(record, facts);
+        });
         core.tick(clock::monotonic_ns());
         if let Some(counts) = counts
             && records < DRAIN_MAX

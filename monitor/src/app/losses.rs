@@ -21,6 +21,10 @@ const LOSSES: &[(Counter, &str, &str)] = &[
     (Counter::IdentityOverflow, "state", "no room for an identity"),
     (Counter::LostTlsCall, "tls", "call without its entry"),
     (Counter::NoTlsState, "tls", "no room for a connection"),
+    (Counter::LostVerdict, "ring", "verdict"),
+    (Counter::NotInForce, "caps", "not decided: no sign of life of the daemon"),
+    (Counter::NotEnforced, "caps", "denied without effect: socket not known"),
+    (Counter::NoBucket, "caps", "no room for a bucket"),
 ];
 
 /// Counters that are worth knowing and no loss.

@@ -24,6 +24,7 @@ use tokio::task::JoinSet;
 
 use crate::config::{Config, Overrides, Source};
 use crate::control::{self, ControlSocket};
+use crate::enforce::Destroyer;
 use crate::logging::{self, Pause};
 use crate::sensor::Sensor;
 use crate::{metrics, tui};
@@ -96,7 +97,15 @@ impl App {
         let control = ControlSocket::bind(&config.control.socket, &config.control.group)?;
         let daemon = Arc::new(Daemon::new(config.clone())?);
         let sensor = sensor(&config, metrics.local_addr()?.port(), daemon.key())?;
-        let drain = Drain::new(sensor, Arc::clone(&daemon), config.observe.drain_interval.0);
+        daemon.enforce(sensor.enforcer())?;
+        for listener in &config.listener {
+            tracing::warn!(
+                port = listener.port,
+                "respond = 429 is not supported by this version: denied requests end their connection"
+            );
+        }
+        let drain =
+            Drain::new(sensor, Arc::clone(&daemon), config.observe.drain_interval.0, Destroyer::start()?);
         Ok(Self { daemon, origin, drain, metrics, control, hangup })
     }
 

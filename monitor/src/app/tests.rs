@@ -61,6 +61,9 @@ impl Sensor for Replay {
     fn program_stats(&self) -> Vec<ProgramStats> {
         Vec::new()
     }
+    fn enforcer(&self) -> Option<Arc<dyn crate::sensor::Enforcer>> {
+        None
+    }
 }
 
 /// A running daemon in a thread of its own.

@@ -5,8 +5,11 @@ mod fence;
 mod hooks;
 mod maps;
 mod offsets;
+mod policy;
 mod tls;
 mod worker;
+
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use aya::maps::{HashMap, MapData, PerCpuArray, RingBuf};
@@ -19,7 +22,7 @@ use monitor_common::ledger::Counter;
 use self::maps::Plain;
 use self::worker::{ProcessEvent, Worker};
 use crate::core::KernelIdentity;
-use crate::sensor::{DRAIN_MAX, ProgramStats};
+use crate::sensor::{DRAIN_MAX, Enforcer, ProgramStats};
 use crate::view::HookRow;
 
 pub use self::hooks::SocketHook;
@@ -57,6 +60,7 @@ pub struct Sensor {
     worker: Worker,
     socket_hook: SocketHook,
     hooks: Vec<HookRow>,
+    policy: Arc<policy::Tables>,
     polled: bool,
 }
 
@@ -108,8 +112,10 @@ impl Sensor {
         drop((loader, btf));
         // SAFETY: takes no pointers.
         unsafe { libc::malloc_trim(0) };
+        let maps = policy::Maps::take(&mut ebpf)?;
         let worker = Worker::start(ebpf, tls)?;
-        Ok(Self { ring, ledger, identities, worker, socket_hook, hooks, polled: false })
+        let policy = Arc::new(policy::Tables::new(maps, worker.preparer()));
+        Ok(Self { ring, ledger, identities, worker, socket_hook, hooks, policy, polled: false })
     }
 }
 
@@ -165,6 +171,10 @@ impl crate::sensor::Sensor for Sensor {
     /// Up to a second old.
     fn program_stats(&self) -> Vec<ProgramStats> {
         self.worker.shown().programs
+    }
+
+    fn enforcer(&self) -> Option<Arc<dyn Enforcer>> {
+        Some(Arc::clone(&self.policy) as Arc<dyn Enforcer>)
     }
 }
 

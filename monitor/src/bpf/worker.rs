@@ -2,16 +2,16 @@
 //! The drain thread never waits for it.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use aya::{Btf, Ebpf};
 
-use super::hooks;
 use super::tls::Probes;
-use crate::sensor::ProgramStats;
+use super::{fence, hooks};
+use crate::sensor::{Need, ProgramStats};
 use crate::view::HookRow;
 
 /// Longest time between two looks at the statistics.
@@ -29,8 +29,8 @@ pub enum ProcessEvent {
 /// What the thread is asked to do.
 enum Message {
     Process(ProcessEvent),
-    /// See requests before they leave; answers once that is so.
-    Early(Sender<Result<()>>),
+    /// Be ready to deny requests; answers once that is so.
+    Prepare(Need, Sender<Result<()>>),
 }
 
 /// What the thread found, for whoever asks.
@@ -44,7 +44,7 @@ pub struct Shown {
 
 /// The thread. Dropping it ends the thread, which detaches everything.
 pub struct Worker {
-    events: Option<Sender<Message>>,
+    events: Option<Arc<Sender<Message>>>,
     shown: Arc<Mutex<Shown>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -54,11 +54,11 @@ impl Worker {
     pub fn start(ebpf: Ebpf, probes: Option<Probes>) -> Result<Self> {
         let (events, inbox) = channel();
         let shown = Arc::new(Mutex::new(Shown::default()));
-        let job = Job { ebpf, probes, early: None, shown: Arc::clone(&shown) };
+        let job = Job { ebpf, probes, fences: Vec::new(), early: None, shown: Arc::clone(&shown) };
         job.show();
         let thread = std::thread::Builder::new().name("weir-probes".into()).spawn(move || job.run(&inbox));
         let thread = thread.context("cannot start the thread that probes libraries")?;
-        Ok(Self { events: Some(events), shown, thread: Some(thread) })
+        Ok(Self { events: Some(Arc::new(events)), shown, thread: Some(thread) })
     }
 
     /// Tells the thread about a process. Never blocks.
@@ -68,9 +68,9 @@ impl Worker {
         }
     }
 
-    /// Asks the thread to see requests before they leave; see [`Early`].
-    pub fn early(&self) -> Early {
-        Early(self.events.clone())
+    /// A way to ask the thread to be ready to deny requests.
+    pub fn preparer(&self) -> Preparer {
+        Preparer(self.events.as_ref().map_or_else(Weak::new, Arc::downgrade))
     }
 
     /// What it found last.
@@ -87,20 +87,20 @@ impl Worker {
     }
 }
 
-/// Switches on what sees requests before they leave, the first time that a cap needs it.
-#[derive(Clone)]
-pub struct Early(Option<Sender<Message>>);
+/// Attaches what denies requests, the first time that it is needed. Does not keep the thread alive.
+pub struct Preparer(Weak<Sender<Message>>);
 
-impl Early {
-    /// Returns when requests are seen before they leave. Costs half a second the first time, nothing afterwards.
+impl Preparer {
+    /// Returns when what is needed is there. Costs half a second the first time, nothing afterwards.
     ///
     /// # Errors
     /// Why this kernel cannot.
-    pub fn start(&self) -> Result<()> {
+    pub fn prepare(&self, need: Need) -> Result<()> {
         let (answer, answered) = channel();
-        let events = self.0.as_ref().context("the kernel side is going away")?;
         let gone = "the thread that probes libraries has ended";
-        events.send(Message::Early(answer)).ok().context(gone)?;
+        let events = self.0.upgrade().context(gone)?;
+        events.send(Message::Prepare(need, answer)).ok().context(gone)?;
+        drop(events);
         answered.recv().context(gone)?
     }
 }
@@ -117,6 +117,8 @@ impl Drop for Worker {
 struct Job {
     ebpf: Ebpf,
     probes: Option<Probes>,
+    /// The fences, once they are attached.
+    fences: Vec<HookRow>,
     /// The hook that sees sends before they leave, once it is attached.
     early: Option<HookRow>,
     shown: Arc<Mutex<Shown>>,
@@ -148,23 +150,30 @@ impl Job {
             (Message::Process(ProcessEvent::Started(tgid)), Some(probes)) => probes.process_started(tgid),
             (Message::Process(ProcessEvent::Ended(tgid)), Some(probes)) => probes.process_ended(tgid),
             (Message::Process(_), None) => {}
-            (Message::Early(answer), _) => {
-                let _ = answer.send(self.start_early());
+            (Message::Prepare(need, answer), _) => {
+                let _ = answer.send(self.prepare(need));
             }
         }
     }
 
-    fn start_early(&mut self) -> Result<()> {
-        if self.early.is_some() {
-            return Ok(());
+    fn prepare(&mut self, need: Need) -> Result<()> {
+        if need.fences && self.fences.is_empty() {
+            self.fences = fence::attach(&mut self.ebpf)?;
         }
+        if need.early && self.early.is_none() {
+            self.start_early()?;
+        }
+        self.show();
+        Ok(())
+    }
+
+    fn start_early(&mut self) -> Result<()> {
         let btf = Btf::from_sys_fs().context("cannot read the kernel's BTF")?;
         let row = hooks::attach_sends(&mut self.ebpf, &btf)?;
         if let Some(probes) = &mut self.probes {
             probes.start_early(&mut self.ebpf)?;
         }
         self.early = Some(row);
-        self.show();
         Ok(())
     }
 
@@ -175,7 +184,8 @@ impl Job {
             Some(ProgramStats { name: name.to_owned(), run_ns, runs: info.run_count() })
         });
         let rows = self.probes.iter().flat_map(Probes::rows);
-        let probes = self.early.iter().cloned().chain(rows).collect();
+        let hooks = self.fences.iter().chain(&self.early).cloned();
+        let probes = hooks.chain(rows).collect();
         let now = Shown { probes, programs: programs.collect() };
         *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = now;
     }

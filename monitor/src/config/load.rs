@@ -18,8 +18,28 @@ pub const DEFAULT_FILE: &str = "/etc/weir/weir.toml";
 /// Files that are read after the main one, in order of their names.
 pub const DEFAULT_DIR: &str = "/etc/weir/conf.d";
 
-/// Sections that later versions know; naming them beats calling them misspelt.
-const LATER: &[&str] = &["role", "cap", "listener", "enforce"];
+/// Keys of tables that are lists, which the default configuration does not show.
+const LISTED: &[(&str, &[&str])] = &[
+    ("identity.name", &["name", "identity"]),
+    ("role", &["name", "identities", "kind", "issuer", "subject", "networks", "access", "access_action"]),
+    (
+        "cap",
+        &[
+            "name",
+            "role",
+            "identity",
+            "each",
+            "workload",
+            "direction",
+            "route",
+            "host",
+            "rate",
+            "burst",
+            "action",
+        ],
+    ),
+    ("listener", &["address", "port", "respond"]),
+];
 
 /// Where configuration comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -242,11 +262,6 @@ impl File<'_> {
         let key = dotted(at);
         let line = self.line_of(at);
         let file = Some(self.path.to_owned());
-        let section = key.split('.').next().unwrap_or_default();
-        if LATER.contains(&section) {
-            let message = "not supported by this version, which observes and does not limit".into();
-            return Problem { file, line, key, message, help: "remove the section".into() };
-        }
         let help = match suggestion(&key) {
             Some(near) => format!("did you mean `{near}`?"),
             None => "`weir config show` lists every key".into(),
@@ -318,7 +333,10 @@ fn known() -> Vec<String> {
             into.push(path);
         }
     }
-    let mut keys = vec!["identity.name.name".to_owned(), "identity.name.identity".to_owned()];
+    let mut keys: Vec<_> = LISTED
+        .iter()
+        .flat_map(|(table, keys)| keys.iter().map(move |key| format!("{table}.{key}")))
+        .collect();
     if let Ok(table) = Table::try_from(Config::default()) {
         walk(&table, "", &mut keys);
     }

@@ -95,10 +95,17 @@ fn errors_name_place_key_and_way_out() {
         ("[control]\nsocket = \"weir.sock\"\n", "FILE:2: control.socket: weir.sock is not an absolute path"),
         ("[limits]\nidentities = 3\n", "FILE:2: limits.identities: 3 is outside"),
         ("[metrics\n", "FILE:1: "),
-        ("[[role]]\nname = \"x\"\n", "FILE:1: role: not supported by this version"),
-        ("[[cap]]\nname = \"x\"\n", "FILE:1: cap: not supported by this version"),
-        ("[[listener]]\nport = 1\n", "FILE:1: listener: not supported by this version"),
-        ("[enforce]\non_exit = \"open\"\n", "FILE:1: enforce: not supported by this version"),
+        ("[[role]]\nnam = \"x\"\n", "FILE:2: role.nam: unknown key; did you mean `role.name`?"),
+        ("[[role]]\naccess = [\"get /\"]\n", "role.access: \"get /\" has a method that is not in upper case"),
+        ("[[cap]]\nname = \"x\"\n", "missing field `rate`"),
+        ("[[cap]]\nname = \"x\"\nrate = \"5\"\n", "FILE:3: cap.rate: \"5\" is not a rate"),
+        ("[[cap]]\nname = \"x\"\nrate = \"5/s\"\n", "FILE:1: cap: cap \"x\": needs exactly one of"),
+        (
+            "[[role]]\nname = \"partner\"\n[[cap]]\nname = \"x\"\nrate = \"5/s\"\nrole = \"partnr\"\n",
+            "cap: cap \"x\": there is no role \"partnr\"; did you mean \"partner\"?",
+        ),
+        ("[[listener]]\nport = 1\n", "listener: a listener has a `port` and `respond = 429`"),
+        ("[enforce]\non_exit = \"keep\"\n", "enforce.on_exit: \"keep\" is not supported"),
     ] {
         let error = check(text).unwrap_err();
         assert!(error.contains(wanted), "{text:?}\n  says   {error}\n  wanted {wanted}");

@@ -3,6 +3,7 @@
 //! Owns the shape and the meaning of every key. Must not act on any of them: nothing here opens a socket or looks at the
 //! host beyond reading the files it is given.
 
+mod caps;
 mod error;
 mod load;
 mod value;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use caps::{Action, Cap, Each, Enforce, Grant, Listener, OnExit, Rate, Role, is_workload};
 pub use error::{ConfigErrors, Problem};
 pub use load::{DEFAULT_DIR, DEFAULT_FILE, Overrides, Source, control_socket, load};
 pub use value::{Interval, LogLevel, Network, Pattern, Size};
@@ -37,6 +39,14 @@ pub struct Config {
     pub limits: Limits,
     /// `[log]`
     pub log: Log,
+    /// `[[role]]`
+    pub role: Vec<Role>,
+    /// `[[cap]]`
+    pub cap: Vec<Cap>,
+    /// `[[listener]]`
+    pub listener: Vec<Listener>,
+    /// `[enforce]`
+    pub enforce: Enforce,
 }
 
 /// `[metrics]`: the Prometheus endpoint.
@@ -258,6 +268,7 @@ impl Config {
                 );
             }
         }
+        problems.extend(caps::check(&self.role, &self.cap, &self.listener, &self.enforce));
         problems
     }
 }

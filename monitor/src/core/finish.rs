@@ -2,14 +2,14 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use monitor_common::event::response_flag;
 
 use super::Core;
 use crate::identity::Seen;
 use crate::rates::{SECOND_NS, Sample};
-use crate::tracker::{Paired, Shape};
+use crate::tracker::{Judged, Paired, Shape};
 
 /// A finished request, as it is kept for `tail`: everything shared is shared, text is made only when somebody asks.
 #[derive(Clone, Debug)]
@@ -28,6 +28,8 @@ pub struct Finished {
     pub flags: u16,
     /// `event::response_flag`s.
     pub response_flags: u16,
+    /// What was decided about it.
+    pub verdict: Option<Judged>,
     /// Everything else.
     pub shape: Arc<Shape>,
 }
@@ -64,6 +66,7 @@ impl Core {
         let Paired { request, response } = paired;
         let status = response.as_ref().map_or(0, |response| response.status);
         let mut shape = request.shape;
+        self.judged_by_server(&shape, status);
         if shape.id.may_be_named()
             && let Some(named) = self.renamed(&shape, status)
         {
@@ -82,6 +85,7 @@ impl Core {
                     status,
                     flags: request.flags,
                     response_flags: response.flags,
+                    verdict: request.verdict,
                     shape,
                 }
             }
@@ -94,6 +98,7 @@ impl Core {
                 status: 0,
                 flags: request.flags,
                 response_flags: 0,
+                verdict: request.verdict,
                 shape,
             },
         };
@@ -151,6 +156,7 @@ impl Core {
             superseded: AtomicBool::new(false),
             row: AtomicU64::new(0),
             kernel: AtomicU32::new(u32::MAX),
+            server_said: AtomicU8::new(shape.server_said.load(Ordering::Relaxed)),
             ..*shape
         })
     }

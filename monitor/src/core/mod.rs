@@ -18,6 +18,7 @@ mod series;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod verdict;
 mod views;
 
 pub use clock::ClockBase;
@@ -25,6 +26,7 @@ pub use finish::Finished;
 pub use reconcile::{KernelCounts, KernelIdentity};
 pub use series::{DurationSeries, IdentitySeries, RequestSeries};
 pub use settings::{Settings, SipKey};
+pub use verdict::{Denials, Seen as Acceptance};
 pub use views::{Summary, Tail};
 
 use std::hash::BuildHasher;
@@ -103,6 +105,7 @@ pub struct Core {
     finished: ByDirection,
     lost: ByDirection,
     losses: Losses,
+    verdicts: verdict::Verdicts,
 }
 
 impl Core {
@@ -130,6 +133,7 @@ impl Core {
             finished: ByDirection::default(),
             lost: ByDirection::default(),
             losses: Losses::default(),
+            verdicts: verdict::Verdicts::default(),
             settings,
             clock,
         }
@@ -168,8 +172,7 @@ impl Core {
             Ok(Event::Close(close)) => self.close(&close),
             Ok(Event::Exec(exec, file)) => self.processes.exec(&exec, file),
             Ok(Event::Exit(exit)) => self.processes.exit(&exit, self.now_ns),
-            // counted in the kernel; nobody here asks for the single one yet
-            Ok(Event::Verdict(_)) => {}
+            Ok(Event::Verdict(verdict)) => self.verdict(&verdict),
             Err(_) => self.losses.decode += 1,
         }
     }
@@ -304,6 +307,7 @@ impl Core {
             ts_ns: record.ts_ns,
             head_bytes: record.head_len,
             body_bytes: announced,
+            verdict: None,
             shape,
         };
         let mut done = None;

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
 
 use ipnet::IpNet;
 use monitor_common::event::{CREDS, Request, request_flag};
@@ -181,6 +181,11 @@ impl Resolver<'_> {
             superseded: AtomicBool::new(false),
             row: AtomicU64::new(0),
             kernel: AtomicU32::new(u32::MAX),
+            kernel_key: match record.cred {
+                [kind, 0, ..] => (record.fp.first().copied().unwrap_or_default(), kind),
+                _ => (0, 0),
+            },
+            server_said: AtomicU8::new(0),
         }
     }
 

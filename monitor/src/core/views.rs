@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use monitor_common::event::{request_flag, response_flag, transport};
 
-use super::{ByDirection, ClockBase, Core, Finished};
+use super::{ByDirection, ClockBase, Core, Finished, verdict};
 use crate::identity::{Identity, Kind};
 use crate::rates::Tally;
 use crate::tracker::Peer;
@@ -218,6 +218,9 @@ impl Core {
             response_bytes: finished.response_bytes,
             transport: transport_label(shape.transport).to_owned(),
             user_agent: shape.context.user_agent.to_string(),
+            verdict: finished.verdict.map_or("allow", |judged| verdict::word(judged.action)).to_owned(),
+            cap: finished.verdict.map(|judged| self.cap_name(judged)).unwrap_or_default(),
+            reason: finished.verdict.map_or("", |judged| verdict::reason_word(judged.reason)).to_owned(),
             notes: [
                 flagged(request_flag::AMBIGUOUS, "ambiguous"),
                 flagged(request_flag::LAX, "lax"),

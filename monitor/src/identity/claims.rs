@@ -75,6 +75,11 @@ impl Claims {
         self.known.get(&fingerprint)?.as_ref().filter(|claim| claim.accepted)
     }
 
+    /// What a credential claims, accepted or not.
+    pub fn claimed(&mut self, fingerprint: u64) -> Option<&Claim> {
+        self.known.get(&fingerprint)?.as_ref()
+    }
+
     /// Takes note that a server accepted the credential; returns its name from now on.
     pub fn accept(&mut self, fingerprint: u64) -> Option<&Claim> {
         let claim = self.known.get_mut(&fingerprint)?.as_mut()?;

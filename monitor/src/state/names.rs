@@ -1,9 +1,7 @@
 //! Names of identities: those of the configuration, and those given with `weir identity name`, which are kept here.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{self, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -116,16 +114,11 @@ impl Names {
 
     fn write(&self) -> anyhow::Result<()> {
         let contents = Contents { names: self.given.clone() };
-        let text = format!(
-            "# Written by weir. Change names with `weir identity name`.\n{}",
-            toml::to_string(&contents)?
-        );
-        let fresh = self.path.with_extension("new");
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o640).open(&fresh)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&fresh, &self.path)?;
-        Ok(())
+        let text = toml::to_string(&contents)?;
+        super::replace(
+            &self.path,
+            &format!("# Written by weir. Change names with `weir identity name`.\n{text}"),
+        )
     }
 }
 

@@ -37,8 +37,21 @@ pub struct Outstanding {
     pub head_bytes: u32,
     /// Bytes of the body as announced, 0 when it was not.
     pub body_bytes: u64,
+    /// What was decided about it.
+    pub verdict: Option<Judged>,
     /// Everything else.
     pub shape: Arc<Shape>,
+}
+
+/// What was decided about a request that was not simply allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Judged {
+    /// One of `cap::action`.
+    pub action: u8,
+    /// One of `cap::reason`.
+    pub reason: u8,
+    /// The rule, or the role's number for an access level.
+    pub rule: u32,
 }
 
 /// What became of a request.
@@ -169,6 +182,13 @@ impl Connection {
         }
         self.outstanding.push_back(request);
         orphans
+    }
+
+    /// Notes what was decided about request `seq`; returns its shape.
+    pub fn judge(&mut self, seq: u32, verdict: Judged) -> Option<&Arc<Shape>> {
+        let request = self.outstanding.iter_mut().rev().find(|request| request.seq == seq)?;
+        request.verdict = Some(verdict);
+        Some(&request.shape)
     }
 
     /// Takes a response; returns how many responses had no request.

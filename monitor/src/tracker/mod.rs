@@ -8,7 +8,7 @@ mod parts;
 mod peer;
 mod shape;
 
-pub use connection::{Connection, Connections, Outstanding, Paired};
+pub use connection::{Connection, Connections, Judged, Outstanding, Paired};
 pub use parts::{Budget, Parts};
 pub use peer::Peer;
 pub use shape::{Context, Shape};

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
 
 use crate::identity::{Carrier, Id, Kind, Label};
 use crate::route::{Method, RouteRef};
@@ -74,6 +74,10 @@ pub struct Shape {
     pub row: AtomicU64,
     /// Where the kernel key's count was last.
     pub kernel: AtomicU32,
+    /// Fingerprint and kind of the only credential that the kernel side found; 0 when there is none or more than one.
+    pub kernel_key: (u64, u8),
+    /// What the server last said about it: 0 nothing, 1 rejected, 2 accepted.
+    pub server_said: AtomicU8,
 }
 
 impl Shape {

@@ -1,0 +1,212 @@
+//! The tables of caps in the kernel: one map each, written entry by entry.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Context as _, Result};
+use aya::Ebpf;
+use aya::maps::lpm_trie::{Key, LpmTrie};
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues};
+use monitor_common::cap::{
+    self, Bucket, BucketKey, PATH, PathValue, Policy, Rule, Subject, SubjectKey, VERDICTS,
+};
+
+use super::maps::{Plain, take};
+use super::worker::Preparer;
+use crate::caps::{NetworkEntry, PathEntry, network_key};
+use crate::sensor::{Enforcer, Need};
+
+// SAFETY: `repr(C)`, integers only, no padding: any bytes are a value and every byte is initialised.
+unsafe impl aya::Pod for Plain<Rule> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<Bucket> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<BucketKey> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<Subject> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<SubjectKey> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<Policy> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<[u8; 4 + PATH]> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<[u8; 20]> {}
+
+type Buckets = HashMap<MapData, Plain<BucketKey>, Plain<Bucket>>;
+
+/// The maps.
+pub struct Maps {
+    policy: Array<MapData, Plain<Policy>>,
+    rules: Array<MapData, Plain<Rule>>,
+    buckets: Array<MapData, Plain<Bucket>>,
+    counts: PerCpuArray<MapData, u64>,
+    every: Array<MapData, Plain<Subject>>,
+    subjects: HashMap<MapData, Plain<SubjectKey>, Plain<Subject>>,
+    accepted: HashMap<MapData, Plain<SubjectKey>, u32>,
+    each: Buckets,
+    strangers: Buckets,
+    networks: LpmTrie<MapData, Plain<[u8; 20]>, Plain<Subject>>,
+    paths: LpmTrie<MapData, Plain<[u8; 4 + PATH]>, PathValue>,
+}
+
+impl Maps {
+    /// Takes them out of the object.
+    pub fn take(ebpf: &mut Ebpf) -> Result<Self> {
+        fn map<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &str) -> Result<M> {
+            M::try_from(take(ebpf, name)?).with_context(|| name.to_owned())
+        }
+        Ok(Self {
+            policy: map(ebpf, "POLICY")?,
+            rules: map(ebpf, "RULES")?,
+            buckets: map(ebpf, "BUCKETS")?,
+            counts: map(ebpf, "CAP_COUNTS")?,
+            every: map(ebpf, "EVERY")?,
+            subjects: map(ebpf, "SUBJECTS")?,
+            accepted: map(ebpf, "ACCEPTED")?,
+            each: map(ebpf, "EACH")?,
+            strangers: map(ebpf, "STRANGERS")?,
+            networks: map(ebpf, "NETWORKS")?,
+            paths: map(ebpf, "ACCESS")?,
+        })
+    }
+}
+
+/// See the module's documentation.
+pub struct Tables {
+    maps: Mutex<Maps>,
+    preparer: Preparer,
+}
+
+impl Tables {
+    /// Tables over `maps`.
+    pub fn new(maps: Maps, preparer: Preparer) -> Self {
+        Self { maps: Mutex::new(maps), preparer }
+    }
+
+    fn maps(&self) -> MutexGuard<'_, Maps> {
+        self.maps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An entry that is to go and is not there has gone.
+fn gone(result: Result<(), MapError>) -> Result<()> {
+    match result {
+        Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+/// Drops the buckets of a rule.
+fn drop_buckets(buckets: &mut Buckets, index: u16) -> Result<()> {
+    let of_rule = |key: &Plain<BucketKey>| key.0.rule == u32::from(index);
+    let keys: Vec<_> = buckets.keys().filter_map(Result::ok).filter(of_rule).collect();
+    for key in keys {
+        gone(buckets.remove(&key))?;
+    }
+    Ok(())
+}
+
+fn path_key((space, path): &PathEntry) -> Key<Plain<[u8; 4 + PATH]>> {
+    let mut data = [0; 4 + PATH];
+    for (to, from) in data.iter_mut().zip(space.to_be_bytes().iter().chain(path)) {
+        *to = *from;
+    }
+    Key::new(32 + 8 * path.len().min(PATH) as u32, Plain(data))
+}
+
+impl Enforcer for Tables {
+    fn prepare(&self, need: Need) -> Result<()> {
+        if need == Need::default() { Ok(()) } else { self.preparer.prepare(need) }
+    }
+
+    fn rule(&self, index: u16, rule: &Rule) -> Result<()> {
+        Ok(self.maps().rules.set(u32::from(index), Plain(*rule), 0)?)
+    }
+
+    fn every(&self, place: u32, subject: &Subject) -> Result<()> {
+        Ok(self.maps().every.set(place, Plain(*subject), 0)?)
+    }
+
+    fn subject(&self, key: &SubjectKey, subject: Option<&Subject>) -> Result<()> {
+        let map = &mut self.maps().subjects;
+        match subject {
+            Some(subject) => Ok(map.insert(Plain(*key), Plain(*subject), 0)?),
+            None => gone(map.remove(&Plain(*key))),
+        }
+    }
+
+    fn path(&self, path: &PathEntry, value: Option<PathValue>) -> Result<()> {
+        let map = &mut self.maps().paths;
+        match value {
+            Some(value) => Ok(map.insert(&path_key(path), value, 0)?),
+            None => gone(map.remove(&path_key(path))),
+        }
+    }
+
+    fn network(&self, network: &NetworkEntry, subject: Option<&Subject>) -> Result<()> {
+        let key = network_key(network);
+        let mut data = [0; 20];
+        for (to, from) in data.iter_mut().zip(key.direction.iter().chain(&key.address)) {
+            *to = *from;
+        }
+        let key = Key::new(key.bits, Plain(data));
+        let map = &mut self.maps().networks;
+        match subject {
+            Some(subject) => Ok(map.insert(&key, Plain(*subject), 0)?),
+            None => gone(map.remove(&key)),
+        }
+    }
+
+    fn accepted(&self, key: &SubjectKey, is_accepted: bool) -> Result<()> {
+        let map = &mut self.maps().accepted;
+        if is_accepted { Ok(map.insert(Plain(*key), 1, 0)?) } else { gone(map.remove(&Plain(*key))) }
+    }
+
+    fn policy(&self, policy: &Policy) -> Result<()> {
+        Ok(self.maps().policy.set(0, Plain(*policy), 0)?)
+    }
+
+    fn reset(&self, index: u16) -> Result<()> {
+        let maps = &mut *self.maps();
+        maps.buckets.set(u32::from(index), Plain(Bucket::default()), 0)?;
+        let cpus = aya::util::nr_cpus().map_err(|(_, error)| error)?;
+        for verdict in 0..VERDICTS {
+            let zeros = PerCpuValues::try_from(vec![0; cpus])?;
+            maps.counts.set(u32::from(index) * VERDICTS + verdict, zeros, 0)?;
+        }
+        drop_buckets(&mut maps.each, index)?;
+        drop_buckets(&mut maps.strangers, index)
+    }
+
+    fn counts(&self, index: u16) -> [u64; VERDICTS as usize] {
+        let maps = self.maps();
+        let first = u32::from(index) * VERDICTS;
+        let mut sums = [0; VERDICTS as usize];
+        for (sum, cell) in sums.iter_mut().zip(first..) {
+            // single CPUs may be below zero: what one charged another can have given back
+            let cells = maps.counts.get(&cell, 0).ok();
+            *sum = cells.map_or(0, |cells| cells.iter().fold(0u64, |sum, cell| sum.wrapping_add(*cell)));
+        }
+        sums
+    }
+
+    fn bucket(&self, index: u16) -> Bucket {
+        self.maps().buckets.get(&u32::from(index), 0).map(|bucket| bucket.0).unwrap_or_default()
+    }
+
+    fn buckets(&self) -> Vec<(BucketKey, Bucket)> {
+        let maps = self.maps();
+        let all = maps.each.iter().chain(maps.strangers.iter()).filter_map(Result::ok);
+        all.map(|(key, bucket)| (key.0, bucket.0)).collect()
+    }
+
+    fn now_ns(&self) -> u64 {
+        let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: a `timespec` to write to.
+        unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+        now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+    }
+}
+
+const _: () = assert!(size_of::<BucketKey>() == 24 && cap::RULES <= u16::MAX as u32);

@@ -1,0 +1,392 @@
+//! From roles and caps to the tables of `monitor_common::cap`. Pure: the same inputs give the same tables.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use ipnet::IpNet;
+use monitor_common::cap::{
+    self, NetworkKey, PathValue, RULES_EACH, Rule, Subject, SubjectKey, policy_flag, scope, space,
+    subject_flag,
+};
+use monitor_common::http1::method;
+use monitor_common::siphash;
+
+use super::engine::Accepted;
+use super::subjects::{Resolver, number};
+use crate::config::{Action, Cap, Each, Enforce, Role, is_workload};
+use crate::view::Direction;
+
+/// What tables are made from.
+pub struct Inputs<'a> {
+    /// Roles.
+    pub roles: &'a [Role],
+    /// Caps with the index of their rule, and whether they are in force.
+    pub caps: &'a [(u16, &'a Cap, bool)],
+    /// What is never denied.
+    pub enforce: &'a Enforce,
+    /// Addresses that stand for many clients.
+    pub proxies: &'a [IpNet],
+    /// Names and carriers.
+    pub resolver: &'a Resolver,
+    /// Credentials that a server has accepted and whose claims are known.
+    pub accepted: &'a [Accepted],
+    /// The key of fingerprints.
+    pub key: [u64; 2],
+}
+
+/// Key of a path in the trie: space, then path; without the length in bits, which is `32 + 8 * path.len()`.
+pub type PathEntry = (u32, Vec<u8>);
+/// Key of a network: direction, network.
+pub type NetworkEntry = (u32, IpNet);
+
+/// The kernel's tables.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tables {
+    /// Rules by index.
+    pub rules: BTreeMap<u16, Rule>,
+    /// `EVERY`.
+    pub every: [Subject; 4],
+    /// Single subjects.
+    pub subjects: HashMap<SubjectKey, Subject>,
+    /// Paths.
+    pub paths: BTreeMap<PathEntry, PathValue>,
+    /// Networks.
+    pub networks: HashMap<NetworkEntry, Subject>,
+    /// Configured credentials: they are nobody's guess, so they count as accepted.
+    pub known: HashSet<SubjectKey>,
+    /// Subjects by rule.
+    pub members: BTreeMap<u16, u64>,
+    /// `policy_flag`s.
+    pub flags: u32,
+    /// Something may be denied: fences are needed.
+    pub denies: bool,
+}
+
+/// Key of a network as the kernel has it.
+pub fn network_key((direction, network): &NetworkEntry) -> NetworkKey {
+    let (address, bits) = match network {
+        IpNet::V4(network) => (network.network().to_ipv6_mapped(), 96 + u32::from(network.prefix_len())),
+        IpNet::V6(network) => (network.network(), u32::from(network.prefix_len())),
+    };
+    NetworkKey { bits: 32 + bits, direction: direction.to_be_bytes(), address: address.octets() }
+}
+
+/// Adds rules and flags to a subject.
+fn add(subject: &mut Subject, more: &Subject, names: &dyn Fn(u16) -> String) -> Result<(), String> {
+    for rule in more.rules.into_iter().take_while(|rule| *rule != 0) {
+        if subject.rules.contains(&rule) {
+            continue;
+        }
+        let Some(free) = subject.rules.iter_mut().find(|slot| **slot == 0) else {
+            let taken = subject.rules.iter().map(|rule| names(rule - 1)).collect::<Vec<_>>().join(", ");
+            return Err(format!(
+                "more than {RULES_EACH} caps for one subject ({taken}, {}): remove one, or give them different members",
+                names(rule - 1)
+            ));
+        };
+        *free = rule;
+    }
+    if more.access != 0 {
+        if subject.access != 0 && subject.access != more.access {
+            return Err(
+                "one identity is a member of two roles with `access`: put what it may do into one of them"
+                    .into(),
+            );
+        }
+        subject.access = more.access;
+    }
+    subject.flags |= more.flags;
+    Ok(())
+}
+
+fn of_rule(index: u16) -> Subject {
+    let mut subject = Subject::default();
+    subject.rules[0] = index + 1;
+    subject
+}
+
+/// Bit of a method in the value of an access level.
+fn method_bit(name: &str) -> PathValue {
+    let number = match name {
+        "GET" => method::GET,
+        "POST" => method::POST,
+        "PUT" => method::PUT,
+        "HEAD" => method::HEAD,
+        "DELETE" => method::DELETE,
+        "OPTIONS" => method::OPTIONS,
+        "PATCH" => method::PATCH,
+        "CONNECT" => method::CONNECT,
+        _ => method::OTHER,
+    };
+    // who may GET may ask for the head of it
+    let head = if number == method::GET { 1 << method::HEAD } else { 0 };
+    1 << number | head
+}
+
+/// Whether `text` matches `pattern`, in which `*` stands for anything.
+fn matches(pattern: &str, text: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == text,
+        Some((before, after)) => text.strip_prefix(before).is_some_and(|rest| {
+            rest.char_indices()
+                .map(|(at, _)| at)
+                .chain([rest.len()])
+                .any(|at| rest.get(at..).is_some_and(|rest| matches(after, rest)))
+        }),
+    }
+}
+
+/// Whether an accepted credential is a member of a role by what it claims.
+fn claims(role: &Role, one: &Accepted) -> bool {
+    role.kind.as_deref() == Some(&*one.kind)
+        && role.issuer.as_deref().is_none_or(|pattern| matches(pattern, &one.issuer))
+        && role.subject.as_deref().is_none_or(|pattern| matches(pattern, &one.subject))
+}
+
+struct Compiler<'a> {
+    inputs: &'a Inputs<'a>,
+    tables: Tables,
+    networks: HashMap<NetworkEntry, Subject>,
+}
+
+/// Makes the tables.
+///
+/// # Errors
+/// What cannot be done, for whoever wrote the configuration.
+pub fn compile(inputs: &Inputs<'_>) -> Result<Tables, String> {
+    let mut compiler = Compiler { inputs, tables: Tables::default(), networks: HashMap::new() };
+    let routes = compiler.routes()?;
+    compiler.access()?;
+    compiler.caps(&routes)?;
+    compiler.exempt()?;
+    compiler.proxies()?;
+    compiler.nest()?;
+    Ok(compiler.finish())
+}
+
+impl Compiler<'_> {
+    fn name(&self, index: u16) -> String {
+        let found = self.inputs.caps.iter().find(|(known, ..)| *known == index);
+        found.map_or_else(|| index.to_string(), |(_, cap, _)| cap.name.clone())
+    }
+
+    fn add(&mut self, key: SubjectKey, more: &Subject) -> Result<(), String> {
+        let mut subject = self.tables.subjects.get(&key).copied().unwrap_or_default();
+        add(&mut subject, more, &|index| self.name(index))?;
+        self.tables.subjects.insert(key, subject);
+        Ok(())
+    }
+
+    fn add_network(&mut self, entry: NetworkEntry, more: &Subject) -> Result<(), String> {
+        let mut subject = self.networks.get(&entry).copied().unwrap_or_default();
+        add(&mut subject, more, &|index| self.name(index))?;
+        self.networks.insert(entry, subject);
+        Ok(())
+    }
+
+    /// The keys of a role's members, without its networks.
+    fn members(&self, role: &Role, direction: Direction) -> Vec<SubjectKey> {
+        let Inputs { resolver, accepted, .. } = self.inputs;
+        let named = role.identities.iter().flat_map(|name| resolver.keys(name, direction, accepted));
+        let claimed = accepted.iter().filter(|one| claims(role, one));
+        named.chain(claimed.map(|one| SubjectKey { direction: number(direction), ..one.key })).collect()
+    }
+
+    /// Bits of the route prefixes of caps. The value of a longer prefix includes those of the shorter ones.
+    fn routes(&mut self) -> Result<BTreeMap<Vec<u8>, u8>, String> {
+        let prefixes = self.inputs.caps.iter().filter_map(|(_, cap, _)| cap.route.as_deref());
+        let prefixes: std::collections::BTreeSet<_> =
+            prefixes.map(|prefix| prefix.to_ascii_lowercase().into_bytes()).collect();
+        if prefixes.len() > cap::ROUTES {
+            return Err(format!("more than {} different routes in caps: use fewer", cap::ROUTES));
+        }
+        let bits: BTreeMap<_, _> = prefixes.into_iter().zip(1u8..).collect();
+        for prefix in bits.keys() {
+            let below = bits.iter().filter(|(other, _)| prefix.starts_with(other));
+            let value = below.fold(0, |value, (_, bit)| value | 1 << (bit - 1));
+            self.tables.paths.insert((space::ROUTES, prefix.clone()), value);
+        }
+        Ok(bits)
+    }
+
+    /// Access levels: a number for each role that has one.
+    fn access(&mut self) -> Result<(), String> {
+        for (role, level) in self.inputs.roles.iter().zip(1u32..) {
+            if role.access.is_empty() {
+                continue;
+            }
+            for grant in &role.access {
+                let below = role.access.iter().filter(|other| grant.prefix.starts_with(&other.prefix));
+                let value = below.fold(0, |value, other| {
+                    let methods = other.methods.iter().fold(0, |value, name| value | method_bit(name));
+                    value | if other.methods.is_empty() { cap::ALL_METHODS } else { methods }
+                });
+                self.tables.paths.insert((level, grant.prefix.clone().into_bytes()), value);
+            }
+            let flags = if role.access_action == Action::Deny { 0 } else { subject_flag::ACCESS_SHADOW };
+            self.tables.denies |= flags == 0;
+            let subject = Subject { access: level, flags, ..Subject::default() };
+            for key in self.members(role, Direction::Inbound) {
+                self.add(key, &subject)?;
+            }
+            for network in &role.networks {
+                self.add_network((number(Direction::Inbound), network.0), &subject)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn caps(&mut self, routes: &BTreeMap<Vec<u8>, u8>) -> Result<(), String> {
+        for (index, cap, on) in self.inputs.caps {
+            let direction = cap.direction();
+            let limit = cap.limit().ok_or_else(|| format!("cap {:?}: the rate is not possible", cap.name))?;
+            let route =
+                cap.route.as_ref().and_then(|prefix| routes.get(prefix.to_ascii_lowercase().as_bytes()));
+            let host = cap.host.as_ref().map_or(0, |host| siphash::host(self.inputs.key, host.as_bytes()));
+            let scope = match cap.each {
+                Some(Each::Credential) => scope::EACH_CREDENTIAL,
+                Some(Each::Client) => scope::EACH_CLIENT,
+                None => scope::ONE,
+            };
+            let rule = Rule {
+                limit,
+                host,
+                route: route.copied().unwrap_or(0),
+                scope,
+                action: cap.action.number(),
+                on: u8::from(*on),
+                pad: 0,
+            };
+            self.tables.rules.insert(*index, rule);
+            if *on && cap.action == Action::Deny {
+                self.tables.denies = true;
+                if direction == Direction::Outbound {
+                    self.tables.flags |= policy_flag::EARLY;
+                }
+            }
+            self.flag(cap);
+            let subject = of_rule(*index);
+            let mut members = 0;
+            if let Some(name) = &cap.role {
+                let role = self.inputs.roles.iter().find(|role| role.name == *name);
+                let role = role.ok_or_else(|| format!("cap {:?}: there is no role {name:?}", cap.name))?;
+                for key in self.members(role, direction) {
+                    self.add(key, &subject)?;
+                    members += 1;
+                }
+                for network in &role.networks {
+                    self.add_network((number(direction), network.0), &subject)?;
+                    members += 1;
+                }
+            } else if let Some(name) = &cap.identity {
+                for key in self.inputs.resolver.keys(name, direction, self.inputs.accepted) {
+                    self.add(key, &subject)?;
+                    members += 1;
+                }
+            } else if let Some(workload) = &cap.workload {
+                for key in self.inputs.resolver.workload(workload, direction) {
+                    self.add(key, &subject)?;
+                    members += 1;
+                }
+            } else if let Some(each) = cap.each {
+                let place = (number(direction) as usize - 1) * 2 + usize::from(each == Each::Client);
+                let mut every = self.tables.every.get(place).copied().unwrap_or_default();
+                add(&mut every, &subject, &|index| self.name(index))?;
+                if let Some(slot) = self.tables.every.get_mut(place) {
+                    *slot = every;
+                }
+            }
+            self.tables.members.insert(*index, members);
+        }
+        Ok(())
+    }
+
+    fn flag(&mut self, cap: &Cap) {
+        for (flag, is_set) in [
+            (policy_flag::WORKLOADS, cap.workload.is_some()),
+            (policy_flag::ROUTES, cap.route.is_some()),
+            (policy_flag::EACH, cap.each.is_some()),
+            (policy_flag::HOSTS, cap.host.is_some()),
+        ] {
+            if is_set {
+                self.tables.flags |= flag;
+            }
+        }
+    }
+
+    fn exempt(&mut self) -> Result<(), String> {
+        let exempt = Subject { flags: subject_flag::EXEMPT, ..Subject::default() };
+        for text in &self.inputs.enforce.exempt {
+            if text.starts_with('/') {
+                self.tables.paths.insert((space::EXEMPT, text.to_ascii_lowercase().into_bytes()), 1);
+                self.tables.flags |= policy_flag::EXEMPT_PATHS;
+                continue;
+            }
+            let network =
+                text.parse::<IpNet>().ok().or_else(|| Some(text.parse::<std::net::IpAddr>().ok()?.into()));
+            for direction in [Direction::Inbound, Direction::Outbound] {
+                if let Some(network) = network {
+                    self.add_network((number(direction), network), &exempt)?;
+                } else if is_workload(text) {
+                    self.tables.flags |= policy_flag::WORKLOADS;
+                    for key in self.inputs.resolver.workload(text, direction) {
+                        self.add(key, &exempt)?;
+                    }
+                } else {
+                    for key in self.inputs.resolver.keys(text, direction, self.inputs.accepted) {
+                        self.add(key, &exempt)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn proxies(&mut self) -> Result<(), String> {
+        if self.tables.flags & policy_flag::EACH == 0 {
+            return Ok(());
+        }
+        let proxy = Subject { flags: subject_flag::PROXY, ..Subject::default() };
+        for network in self.inputs.proxies {
+            self.add_network((number(Direction::Inbound), *network), &proxy)?;
+        }
+        Ok(())
+    }
+
+    /// A longer network includes what is configured for those around it: the kernel looks at the longest only.
+    fn nest(&mut self) -> Result<(), String> {
+        for (entry, own) in &self.networks {
+            let mut subject = *own;
+            for (other, more) in &self.networks {
+                if other.0 == entry.0 && other.1 != entry.1 && other.1.contains(&entry.1) {
+                    add(&mut subject, more, &|index| self.name(index))?;
+                }
+            }
+            self.tables.networks.insert(*entry, subject);
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Tables {
+        let tables = &mut self.tables;
+        if !tables.networks.is_empty() {
+            tables.flags |= policy_flag::NETWORKS;
+        }
+        let limits = tables.rules.values().any(|rule| rule.on != 0);
+        let levels = tables.paths.keys().any(|(space, _)| *space < space::EXEMPT);
+        if limits || levels {
+            tables.flags |= policy_flag::ON;
+        } else {
+            tables.flags = 0;
+        }
+        if tables.flags & policy_flag::EACH != 0 {
+            let last = u32::from(monitor_common::event::cred::COOKIE) + 8;
+            let credentials = tables.subjects.keys().filter(|key| (1..last).contains(&key.kind));
+            tables.known = credentials.copied().collect();
+        }
+        self.tables
+    }
+}
+
+#[cfg(test)]
+#[path = "compile_tests.rs"]
+mod tests;

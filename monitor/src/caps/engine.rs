@@ -1,0 +1,522 @@
+//! Keeps the kernel's tables equal to what is wanted: configuration, changes at run time, names, workloads that come and go,
+//! credentials that servers accept. Every change is compiled as a whole and written as a difference.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use monitor_common::cap::{Policy, Rule, Subject, SubjectKey, policy_flag};
+use serde::{Deserialize, Serialize};
+
+use super::compile::{Inputs, Tables, compile};
+use super::subjects::Resolver;
+use crate::config::{Action, Cap, Config, Enforce, Role};
+use crate::core::{Settings, SipKey};
+use crate::sensor::{Enforcer, Need};
+use crate::state::CapsFile;
+
+/// Most caps.
+const CAPS: usize = monitor_common::cap::RULES as usize;
+/// Most accepted credentials that are remembered by name, and most that are known to the kernel.
+const CLAIMS: usize = 32_768;
+const ACCEPTED: usize = monitor_common::cap::EACH as usize;
+/// Without a sign of life for so long the kernel side denies nothing any more.
+pub const LEASE: Duration = Duration::from_secs(3);
+
+/// A credential that a server has accepted, and what it claims.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// As the kernel knows it.
+    pub key: SubjectKey,
+    /// The identity that it stands for (`jwt:alice@issuer`); empty when it claims nobody.
+    pub identity: String,
+    /// Its kind.
+    pub kind: String,
+    /// Claimed issuer.
+    pub issuer: String,
+    /// Claimed subject or user.
+    pub subject: String,
+}
+
+/// A change at run time. `persist`: it is kept over a restart.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "change", rename_all = "lowercase")]
+pub enum Change {
+    /// A new cap, or another one in its place.
+    Set {
+        /// The cap.
+        cap: Cap,
+        /// Kept over a restart.
+        #[serde(default)]
+        persist: bool,
+    },
+    /// A cap that was set at run time goes.
+    Remove {
+        /// Its name.
+        name: String,
+    },
+    /// A cap is in force, or not.
+    Enable {
+        /// Its name.
+        name: String,
+        /// Whether it is in force.
+        on: bool,
+        /// Kept over a restart.
+        #[serde(default)]
+        persist: bool,
+    },
+    /// Another action.
+    Action {
+        /// Name of the cap.
+        name: String,
+        /// What happens from now on.
+        action: Action,
+        /// Kept over a restart.
+        #[serde(default)]
+        persist: bool,
+    },
+    /// Buckets and counts begin anew.
+    Reset {
+        /// Name of the cap.
+        name: String,
+    },
+}
+
+impl Change {
+    /// Name of the cap that changes.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Set { cap, .. } => &cap.name,
+            Self::Remove { name }
+            | Self::Enable { name, .. }
+            | Self::Action { name, .. }
+            | Self::Reset { name } => name,
+        }
+    }
+}
+
+/// What a change at run time says about a cap of the configuration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Override {
+    /// Whether it is in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on: Option<bool>,
+    /// What happens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub action: Option<Action>,
+}
+
+/// A cap as it is in force.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Effective {
+    /// The cap.
+    pub cap: Cap,
+    /// Index of its rule.
+    pub index: u16,
+    /// In force.
+    pub on: bool,
+    /// `config`, `runtime` or `persisted`.
+    pub source: &'static str,
+}
+
+/// What is wanted; a change works on a copy and takes its place only when all of it works.
+#[derive(Clone, Debug, Default)]
+struct Wanted {
+    roles: Vec<Role>,
+    config: Vec<Cap>,
+    enforce: Enforce,
+    proxies: Vec<IpNet>,
+    resolver: Resolver,
+    runtime: BTreeMap<String, (Cap, bool)>,
+    overrides: BTreeMap<String, (Override, bool)>,
+    slots: BTreeMap<String, u16>,
+}
+
+/// See the module's documentation.
+pub struct Engine {
+    wanted: Wanted,
+    key: [u64; 2],
+    file: CapsFile,
+    claims: VecDeque<Accepted>,
+    accepted: HashSet<SubjectKey>,
+    tables: Tables,
+    generation: u32,
+    enforcer: Option<Arc<dyn Enforcer>>,
+}
+
+impl Wanted {
+    /// The caps in force, in order of their names.
+    fn effective(&self) -> Vec<Effective> {
+        let config = self.config.iter().map(|cap| (cap, "config"));
+        let given =
+            self.runtime.values().map(|(cap, kept)| (cap, if *kept { "persisted" } else { "runtime" }));
+        let mut all: Vec<_> = config
+            .chain(given)
+            .map(|(cap, source)| {
+                let (over, _) = self.overrides.get(&cap.name).copied().unwrap_or_default();
+                let mut cap = cap.clone();
+                cap.action = over.action.unwrap_or(cap.action);
+                let index = self.slots.get(&cap.name).copied().unwrap_or(u16::MAX);
+                Effective { index, on: over.on.unwrap_or(true), source, cap }
+            })
+            .collect();
+        all.sort_by(|a, b| a.cap.name.cmp(&b.cap.name));
+        all
+    }
+
+    /// Gives each cap an index. Those of caps that are gone are free again.
+    fn number(&mut self) -> Result<(), String> {
+        let names: HashSet<String> = self
+            .config
+            .iter()
+            .chain(self.runtime.values().map(|(cap, _)| cap))
+            .map(|cap| cap.name.clone())
+            .collect();
+        self.slots.retain(|name, _| names.contains(name));
+        self.overrides.retain(|name, _| names.contains(name));
+        let mut taken: HashSet<u16> = self.slots.values().copied().collect();
+        let mut free = 0u16;
+        let mut names: Vec<_> = names.into_iter().filter(|name| !self.slots.contains_key(name)).collect();
+        names.sort();
+        for name in names {
+            while !taken.insert(free) {
+                free += 1;
+            }
+            if usize::from(free) >= CAPS {
+                return Err(format!("more than {CAPS} caps: remove some"));
+            }
+            self.slots.insert(name, free);
+        }
+        Ok(())
+    }
+}
+
+impl Engine {
+    /// From the configuration and the caps that were kept. Nothing is written until [`Engine::attach`].
+    ///
+    /// # Errors
+    /// When the file of kept caps cannot be understood, or the caps contradict each other.
+    pub fn new(config: &Config, settings: &Settings, key: [u8; 16]) -> anyhow::Result<Self> {
+        let file = CapsFile::new(&config.state.dir);
+        let (runtime, overrides) = file.read()?;
+        let mut engine = Self {
+            wanted: Wanted::default(),
+            key: SipKey::from_bytes(key).words(),
+            file,
+            claims: VecDeque::new(),
+            accepted: HashSet::new(),
+            tables: Tables::default(),
+            generation: 0,
+            enforcer: None,
+        };
+        engine.wanted.runtime = runtime.into_iter().map(|cap| (cap.name.clone(), (cap, true))).collect();
+        engine.wanted.overrides = overrides.into_iter().map(|(name, over)| (name, (over, true))).collect();
+        engine.configure(config, settings).map_err(anyhow::Error::msg)?;
+        Ok(engine)
+    }
+
+    /// Takes a configuration over: all of it or, when it cannot be, nothing.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn configure(&mut self, config: &Config, settings: &Settings) -> Result<(), String> {
+        let mut wanted = self.wanted.clone();
+        wanted.roles = config.role.clone();
+        wanted.config = config.cap.clone();
+        wanted.enforce = config.enforce.clone();
+        wanted.proxies = settings.trusted_proxies.clone();
+        wanted.resolver = Resolver::new(settings, crate::workload::cgroup2_root());
+        if let Some(twice) = wanted.config.iter().find(|cap| wanted.runtime.contains_key(&cap.name)) {
+            return Err(format!(
+                "cap {:?} is in the configuration and was set at run time, too: rename it, or `weir caps remove` the other",
+                twice.name
+            ));
+        }
+        self.adopt(wanted)
+    }
+
+    /// Writes everything into the kernel side, and keeps it up to date from now on.
+    ///
+    /// # Errors
+    /// Why caps cannot be enforced here.
+    pub fn attach(&mut self, enforcer: Arc<dyn Enforcer>) -> Result<(), String> {
+        let tables = std::mem::take(&mut self.tables);
+        self.enforcer = Some(enforcer);
+        self.write(tables)
+    }
+
+    /// The names of the caps by rule, for whoever shows verdicts.
+    pub fn cap_names(&self) -> HashMap<u32, Arc<str>> {
+        self.wanted.slots.iter().map(|(name, index)| (u32::from(*index), name.as_str().into())).collect()
+    }
+
+    /// The caps in force.
+    pub fn caps(&self) -> Vec<Effective> {
+        self.wanted.effective()
+    }
+
+    /// The roles.
+    pub fn roles(&self) -> &[Role] {
+        &self.wanted.roles
+    }
+
+    /// The names and carriers.
+    pub fn resolver(&self) -> &Resolver {
+        &self.wanted.resolver
+    }
+
+    /// The tables in the kernel.
+    pub fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    /// Credentials whose claims were accepted.
+    pub fn claims(&mut self) -> &[Accepted] {
+        self.claims.make_contiguous()
+    }
+
+    /// The kernel side, once it is attached.
+    pub fn enforcer(&self) -> Option<&Arc<dyn Enforcer>> {
+        self.enforcer.as_ref()
+    }
+
+    /// Whether it matters here which credentials servers accept.
+    pub fn wants_acceptance(&self) -> bool {
+        let named = self.wanted.roles.iter().any(|role| role.kind.is_some());
+        named || self.tables.flags != 0
+    }
+
+    /// Changes a cap at run time: it is in force when this returns.
+    ///
+    /// # Errors
+    /// Why not, for the caller to read. Nothing has changed then.
+    pub fn change(&mut self, change: &Change) -> Result<(), String> {
+        let mut wanted = self.wanted.clone();
+        let name = change.name().to_owned();
+        let in_config = wanted.config.iter().any(|cap| cap.name == name);
+        let known = in_config || wanted.runtime.contains_key(&name);
+        if !known && !matches!(change, Change::Set { .. }) {
+            return Err(format!("there is no cap {name:?}: `weir caps list` shows them"));
+        }
+        match change {
+            Change::Set { cap, persist } => {
+                cap.check().map_err(|(message, help)| format!("{message}; {help}"))?;
+                if in_config {
+                    return Err(format!("cap {name:?} is in the configuration: change it there and reload"));
+                }
+                wanted.runtime.insert(name, (cap.clone(), *persist));
+            }
+            Change::Remove { .. } => {
+                if wanted.runtime.remove(&name).is_none() {
+                    return Err(format!(
+                        "cap {name:?} is in the configuration: remove it there, or `weir caps disable` it"
+                    ));
+                }
+            }
+            Change::Enable { on, persist, .. } => {
+                let over = wanted.overrides.entry(name).or_default();
+                over.0.on = Some(*on);
+                over.1 |= *persist;
+            }
+            Change::Action { action, persist, .. } => {
+                let over = wanted.overrides.entry(name).or_default();
+                over.0.action = Some(*action);
+                over.1 |= *persist;
+            }
+            Change::Reset { .. } => {
+                if let (Some(enforcer), Some(index)) = (&self.enforcer, wanted.slots.get(&name)) {
+                    enforcer.reset(*index).map_err(|error| format!("{error:#}"))?;
+                }
+                return Ok(());
+            }
+        }
+        let before = self.wanted.clone();
+        self.adopt(wanted)?;
+        if let Err(error) = self.keep() {
+            // what is not kept must not be in force either: the caller asked for both
+            self.adopt(before)?;
+            return Err(format!("{}: {error:#}", self.file.path().display()));
+        }
+        Ok(())
+    }
+
+    fn keep(&self) -> anyhow::Result<()> {
+        let kept = self.wanted.runtime.values().filter(|(_, kept)| *kept).map(|(cap, _)| cap.clone());
+        let over = self.wanted.overrides.iter().filter(|(_, (_, kept))| *kept);
+        let over = over.map(|(name, (over, _))| (name.clone(), *over));
+        self.file.write(&kept.collect::<Vec<_>>(), &over.collect())
+    }
+
+    fn adopt(&mut self, mut wanted: Wanted) -> Result<(), String> {
+        wanted.number()?;
+        let tables = self.compile(&wanted)?;
+        self.write(tables)?;
+        self.wanted = wanted;
+        Ok(())
+    }
+
+    fn compile(&mut self, wanted: &Wanted) -> Result<Tables, String> {
+        let effective = wanted.effective();
+        let caps: Vec<_> = effective.iter().map(|one| (one.index, &one.cap, one.on)).collect();
+        compile(&Inputs {
+            roles: &wanted.roles,
+            caps: &caps,
+            enforce: &wanted.enforce,
+            proxies: &wanted.proxies,
+            resolver: &wanted.resolver,
+            accepted: self.claims.make_contiguous(),
+            key: self.key,
+        })
+    }
+
+    /// Compiles anew: workloads may have come or gone, or credentials were accepted.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn refresh(&mut self) -> Result<(), String> {
+        let wanted = self.wanted.clone();
+        let tables = self.compile(&wanted)?;
+        self.write(tables)
+    }
+
+    /// Whether workloads are limited, which come and go.
+    pub fn has_workloads(&self) -> bool {
+        self.tables.flags & policy_flag::WORKLOADS != 0
+    }
+
+    /// A sign of life.
+    pub fn beat(&self, now_ns: u64) {
+        if self.tables.flags != 0
+            && let Some(enforcer) = &self.enforcer
+            && let Err(error) = enforcer.policy(&self.policy(now_ns))
+        {
+            tracing::warn!("the kernel side does not take a sign of life, it stops denying: {error:#}");
+        }
+    }
+
+    fn policy(&self, now_ns: u64) -> Policy {
+        Policy {
+            flags: self.tables.flags,
+            generation: self.generation,
+            alive_ns: now_ns,
+            lease_ns: LEASE.as_nanos() as u64,
+        }
+    }
+
+    /// Servers have accepted credentials (or rejected them: false). Those that claim a name are put where that name belongs.
+    pub fn accepted(&mut self, found: Vec<(Accepted, bool)>) {
+        let mut named = false;
+        for (one, is_accepted) in found {
+            let key = one.key;
+            if is_accepted {
+                if !one.identity.is_empty() && !self.claims.iter().any(|known| known.key == key) {
+                    if self.claims.len() >= CLAIMS {
+                        self.claims.pop_front();
+                    }
+                    self.claims.push_back(one);
+                    named = true;
+                }
+            } else {
+                let before = self.claims.len();
+                self.claims.retain(|known| known.key != key);
+                named |= self.claims.len() != before;
+            }
+            self.set_accepted(key, is_accepted);
+        }
+        if named && let Err(error) = self.refresh() {
+            tracing::warn!("an accepted credential has no effect on caps: {error}");
+        }
+    }
+
+    fn set_accepted(&mut self, key: SubjectKey, is_accepted: bool) {
+        let Some(enforcer) = &self.enforcer else { return };
+        if self.tables.flags & policy_flag::EACH == 0 || self.tables.known.contains(&key) {
+            return;
+        }
+        let changed = if is_accepted {
+            self.accepted.len() < ACCEPTED && self.accepted.insert(key)
+        } else {
+            self.accepted.remove(&key)
+        };
+        if changed && let Err(error) = enforcer.accepted(&key, is_accepted) {
+            tracing::warn!("an accepted credential stays a stranger's: {error:#}");
+        }
+    }
+
+    /// Writes the difference between the tables in the kernel and `new`: the policy last.
+    fn write(&mut self, new: Tables) -> Result<(), String> {
+        let Some(enforcer) = self.enforcer.clone() else {
+            self.tables = new;
+            return Ok(());
+        };
+        let need = Need { fences: new.denies, early: new.flags & policy_flag::EARLY != 0 };
+        enforcer.prepare(need).map_err(|error| format!("{error:#}"))?;
+        let old = &self.tables;
+        let write = || -> anyhow::Result<()> {
+            for (index, rule) in &new.rules {
+                if !old.rules.contains_key(index) {
+                    enforcer.reset(*index)?;
+                }
+                if old.rules.get(index) != Some(rule) {
+                    enforcer.rule(*index, rule)?;
+                }
+            }
+            for (place, every) in (0..).zip(&new.every) {
+                if old.every.get(place as usize) != Some(every) {
+                    enforcer.every(place, every)?;
+                }
+            }
+            differences(&old.subjects, &new.subjects, |key, subject: Option<&Subject>| {
+                enforcer.subject(key, subject)
+            })?;
+            for (path, value) in &new.paths {
+                if old.paths.get(path) != Some(value) {
+                    enforcer.path(path, Some(*value))?;
+                }
+            }
+            for path in old.paths.keys().filter(|path| !new.paths.contains_key(*path)) {
+                enforcer.path(path, None)?;
+            }
+            differences(&old.networks, &new.networks, |key, subject| enforcer.network(key, subject))?;
+            for key in old.known.difference(&new.known).filter(|key| !self.accepted.contains(key)) {
+                enforcer.accepted(key, false)?;
+            }
+            for key in new.known.difference(&old.known) {
+                enforcer.accepted(key, true)?;
+            }
+            for index in old.rules.keys().filter(|index| !new.rules.contains_key(index)) {
+                enforcer.rule(*index, &Rule::default())?;
+            }
+            Ok(())
+        };
+        write().map_err(|error| format!("the kernel side does not take the change: {error:#}"))?;
+        self.tables = new;
+        self.generation = self.generation.wrapping_add(1);
+        let now = enforcer.now_ns();
+        enforcer
+            .policy(&self.policy(now))
+            .map_err(|error| format!("the kernel side does not take the change: {error:#}"))
+    }
+}
+
+/// Calls `set` for every entry that differs.
+fn differences<K: Eq + std::hash::Hash, V: PartialEq>(
+    old: &HashMap<K, V>,
+    new: &HashMap<K, V>,
+    set: impl Fn(&K, Option<&V>) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    for (key, value) in new {
+        if old.get(key) != Some(value) {
+            set(key, Some(value))?;
+        }
+    }
+    for key in old.keys().filter(|key| !new.contains_key(*key)) {
+        set(key, None)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "engine_tests.rs"]
+mod tests;

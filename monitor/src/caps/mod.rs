@@ -1,0 +1,13 @@
+//! Caps and access levels: from what is configured to what the kernel side applies.
+//!
+//! Owns: the compilation of roles and caps into the kernel's tables ([`compile`]), and the engine that keeps those tables
+//! up to date while caps, names, workloads and accepted credentials change. Must not touch a map itself: that is the
+//! [`Enforcer`](crate::sensor::Enforcer)'s.
+
+mod compile;
+mod engine;
+mod subjects;
+
+pub use compile::{NetworkEntry, PathEntry, network_key};
+pub use engine::{Accepted, Change, Effective, Engine, Override};
+pub use subjects::Resolver;

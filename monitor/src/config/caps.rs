@@ -1,0 +1,493 @@
+//! `[[role]]`, `[[cap]]`, `[[listener]]` and `[enforce]`: who may do what, and how often.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+use monitor_common::cap;
+use monitor_common::gcra::Limit;
+use serde::{Deserialize, Serialize};
+
+use super::value::as_string;
+use super::{Interval, Network, check_name};
+use crate::view::Direction;
+
+/// `[[role]]`: a named group of identities.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Role {
+    /// Its name.
+    pub name: String,
+    /// Names or identity strings of its members.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub identities: Vec<String>,
+    /// Kind of credentials that are members once a server has accepted them: `jwt` or `basic`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Pattern (`*` stands for anything) of the issuer of such credentials.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
+    /// Pattern of their subject, or of the Basic user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// Client networks whose requests belong to the role, whatever credentials they carry.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<Network>,
+    /// What its members may do; empty: everything.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub access: Vec<Grant>,
+    /// What happens to anything else.
+    pub access_action: Action,
+}
+
+/// One cap.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cap {
+    /// Its name.
+    pub name: String,
+    /// The members of this role share one bucket (with `each = "credential"` each of them has its own).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// This identity has a bucket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
+    /// Every identity of this kind has a bucket of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub each: Option<Each>,
+    /// This local workload has a bucket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload: Option<String>,
+    /// Side of the requests; `outbound` for workloads and with `host`, else `inbound`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direction: Option<Direction>,
+    /// Only paths that begin like this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route: Option<String>,
+    /// Only this destination.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// Requests per time.
+    pub rate: Rate,
+    /// Requests at once; what 100 ms bring when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub burst: Option<u64>,
+    /// What happens to requests over it.
+    #[serde(default)]
+    pub action: Action,
+}
+
+/// `[[listener]]`: how callers of a plaintext port are told.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Listener {
+    /// Only at this address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
+    /// Port.
+    pub port: u16,
+    /// Status of the answer to a denied request: 429.
+    pub respond: u16,
+}
+
+/// `[enforce]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Enforce {
+    /// What becomes of caps when the daemon ends.
+    pub on_exit: OnExit,
+    /// How long they outlive it with `keep`.
+    pub lease: Interval,
+    /// Networks, identities, workloads and paths that are never denied.
+    pub exempt: Vec<String>,
+}
+
+impl Default for Enforce {
+    fn default() -> Self {
+        Self { on_exit: OnExit::Open, lease: Interval(Duration::from_secs(30)), exempt: Vec::new() }
+    }
+}
+
+/// What happens to a request that a cap or an access level refuses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// It is counted
+    Observe,
+    /// It is counted as one that would have been denied
+    Shadow,
+    /// It is denied
+    #[default]
+    Deny,
+}
+
+impl Action {
+    /// The word for it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Observe => "observe",
+            Self::Shadow => "shadow",
+            Self::Deny => "deny",
+        }
+    }
+
+    /// One of `cap::action`.
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Observe => cap::action::OBSERVE,
+            Self::Shadow => cap::action::SHADOW,
+            Self::Deny => cap::action::DENY,
+        }
+    }
+}
+
+/// Kind of identities that each have a bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Each {
+    /// Every credential; those that no server has accepted share the bucket of their client address
+    Credential,
+    /// Every client address without an accepted credential
+    Client,
+}
+
+/// What becomes of enforcement when the daemon ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnExit {
+    /// It ends with the daemon.
+    #[default]
+    Open,
+    /// It goes on until the lease runs out.
+    Keep,
+}
+
+/// A rate, written `"100/s"`, `"5/m"`, `"10000/d"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// Requests.
+    pub requests: u64,
+    /// In this time, one of [`UNITS`].
+    unit: char,
+}
+
+/// Units of a rate and their seconds.
+const UNITS: [(char, u64); 4] = [('s', 1), ('m', 60), ('h', 3_600), ('d', 86_400)];
+
+impl Rate {
+    /// Nanoseconds in which the requests may come.
+    pub fn per_ns(&self) -> u64 {
+        UNITS.iter().find(|(unit, _)| *unit == self.unit).map_or(1, |(_, seconds)| *seconds) * 1_000_000_000
+    }
+
+    /// Requests per second.
+    pub fn per_second(&self) -> f64 {
+        self.requests as f64 * 1e9 / self.per_ns() as f64
+    }
+}
+
+impl FromStr for Rate {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong =
+            || format!("{text:?} is not a rate; write \"100/s\", \"60/m\", \"1000/h\" or \"10000/d\"");
+        let (requests, unit) = text.trim().split_once('/').ok_or_else(wrong)?;
+        let requests: u64 = requests.trim().parse().map_err(|_| wrong())?;
+        let mut letters = unit.trim().chars();
+        let unit = letters.next().filter(|unit| UNITS.iter().any(|(known, _)| known == unit));
+        let unit = unit.filter(|_| letters.next().is_none()).ok_or_else(wrong)?;
+        let rate = Self { requests, unit };
+        if requests == 0 || rate.per_ns() / 1000 < requests {
+            return Err(format!("{text:?}: a rate is at least 1 and at most 1,000,000 a second"));
+        }
+        Ok(rate)
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.requests, self.unit)
+    }
+}
+as_string!(Rate);
+
+/// A line of an access level: methods and the beginning of paths, written `"GET /v1/"`, `"GET,POST /v1/orders"`, `"* /"`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// Methods; empty for every one.
+    pub methods: Vec<String>,
+    /// Beginning of the path.
+    pub prefix: String,
+}
+
+impl FromStr for Grant {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong =
+            |why: &str| format!("{text:?} {why}; write \"GET /v1/\", \"GET,POST /v1/orders\" or \"* /\"");
+        let (methods, prefix) = text.trim().split_once(' ').ok_or_else(|| wrong("has no path"))?;
+        let prefix = prefix.trim();
+        check_prefix(prefix).map_err(|why| wrong(&why))?;
+        let methods: Vec<_> = if methods == "*" {
+            Vec::new()
+        } else {
+            methods.split(',').map(|method| method.trim().to_owned()).collect()
+        };
+        let is_method =
+            |method: &String| !method.is_empty() && method.bytes().all(|b| b.is_ascii_uppercase());
+        if !methods.iter().all(is_method) {
+            return Err(wrong("has a method that is not in upper case"));
+        }
+        Ok(Self { methods, prefix: prefix.to_owned() })
+    }
+}
+
+impl fmt::Display for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let methods = if self.methods.is_empty() { "*".to_owned() } else { self.methods.join(",") };
+        write!(f, "{methods} {}", self.prefix)
+    }
+}
+as_string!(Grant);
+
+/// Whether `prefix` can be the beginning of a path, in the form in which paths are compared.
+fn check_prefix(prefix: &str) -> Result<(), String> {
+    let plain = |byte: u8| byte.is_ascii_graphic() && !b"?#%\\".contains(&byte);
+    if !prefix.starts_with('/') {
+        Err("has a path that does not begin with `/`".into())
+    } else if prefix.len() > cap::PATH {
+        Err(format!("has a path of more than {} bytes", cap::PATH))
+    } else if !prefix.bytes().all(plain)
+        || prefix.contains("//")
+        || prefix.contains("/./")
+        || prefix.contains("/../")
+    {
+        Err("has a path that is not written plainly (no escapes, `//`, `.` or `..`)".into())
+    } else {
+        Ok(())
+    }
+}
+
+impl Cap {
+    /// Side of the requests.
+    pub fn direction(&self) -> Direction {
+        let outbound = self.workload.is_some() || self.host.is_some();
+        self.direction.unwrap_or(if outbound { Direction::Outbound } else { Direction::Inbound })
+    }
+
+    /// Requests at once.
+    pub fn burst(&self) -> u64 {
+        self.burst.unwrap_or_else(|| ((self.rate.per_second() / 10.0).ceil() as u64).max(1))
+    }
+
+    /// Rate and burst as the kernel needs them.
+    pub fn limit(&self) -> Option<Limit> {
+        Limit::new(self.rate.requests, self.rate.per_ns(), self.burst())
+    }
+
+    /// Whom it limits, for people.
+    pub fn scope(&self) -> String {
+        let each = self.each.map(|each| match each {
+            Each::Credential => "each credential",
+            Each::Client => "each client",
+        });
+        match (&self.role, &self.identity, &self.workload, each) {
+            (Some(role), .., Some(each)) => format!("{each} of role {role}"),
+            (Some(role), ..) => format!("role {role}"),
+            (_, Some(identity), ..) => format!("identity {identity}"),
+            (_, _, Some(workload), _) => format!("workload {workload}"),
+            (.., each) => each.unwrap_or_default().to_owned(),
+        }
+    }
+
+    /// What is wrong with it by itself: message and help.
+    ///
+    /// # Errors
+    /// The first thing.
+    pub fn check(&self) -> Result<(), (String, &'static str)> {
+        let wrong = |why: &str, help| Err((format!("cap {:?}: {why}", self.name), help));
+        if let Err(why) = check_name(&self.name) {
+            return wrong(why, "choose another name");
+        }
+        let given = [self.role.is_some(), self.identity.is_some(), self.workload.is_some()];
+        let scopes = given.iter().filter(|given| **given).count();
+        let role_members = self.role.is_some() && self.each == Some(Each::Credential);
+        if scopes + usize::from(self.each.is_some() && !role_members) != 1 {
+            return wrong(
+                "needs exactly one of `role`, `identity`, `each` and `workload`",
+                "`role` may be combined with `each = \"credential\"`",
+            );
+        }
+        let direction = self.direction();
+        if self.host.is_some() && direction == Direction::Inbound {
+            return wrong("`host` is a destination", "write `direction = \"outbound\"` or leave `host` out");
+        }
+        if self.host.as_deref().is_some_and(|host| {
+            host.is_empty()
+                || host.len() > 253
+                || !host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
+        }) {
+            return wrong("`host` is no host name", "write it without scheme, port and path");
+        }
+        if self.each == Some(Each::Client) && direction == Direction::Outbound {
+            return wrong("outbound requests have no client", "use `each = \"credential\"` or `workload`");
+        }
+        if let Some(Err(why)) = self.route.as_deref().map(check_prefix) {
+            return wrong(&format!("`route` {why}"), "write the beginning of a path, such as \"/v1/\"");
+        }
+        if let Some(workload) = &self.workload
+            && !is_workload(workload)
+        {
+            return wrong(
+                "`workload` is no workload",
+                "write \"unit:NAME\", \"container:ID\" or \"exe:/PATH\"",
+            );
+        }
+        if self.burst == Some(0) || self.burst() > 10_000_000 {
+            return wrong(
+                "`burst` is at least 1 and at most 10,000,000",
+                "leave it out for what 100 ms bring",
+            );
+        }
+        if self.limit().is_none() {
+            return wrong("the rate is not possible", "write \"100/s\"");
+        }
+        Ok(())
+    }
+}
+
+/// Whether `text` has the form of a workload.
+pub fn is_workload(text: &str) -> bool {
+    match text.split_once(':') {
+        Some(("unit" | "container", name)) => !name.is_empty(),
+        Some(("exe", path)) => path.starts_with('/'),
+        _ => false,
+    }
+}
+
+/// What is wrong with all of it together: `(key, message, help)`.
+pub fn check(
+    roles: &[Role],
+    caps: &[Cap],
+    listeners: &[Listener],
+    enforce: &Enforce,
+) -> Vec<(String, String, String)> {
+    let mut problems = Vec::new();
+    let mut problem = |key: &str, message: String, help: &str| {
+        problems.push((key.to_owned(), message, help.to_owned()));
+    };
+    for (at, role) in roles.iter().enumerate() {
+        let name = &role.name;
+        if let Err(why) = check_name(name) {
+            problem("role", format!("role {name:?}: {why}"), "give each role a name");
+        }
+        if roles.iter().take(at).any(|other| other.name == *name) {
+            problem("role", format!("there are two roles {name:?}"), "put their members into one");
+        }
+        if role.kind.as_deref().is_some_and(|kind| kind != "jwt" && kind != "basic") {
+            problem(
+                "role",
+                format!("role {name:?}: `kind` is \"jwt\" or \"basic\""),
+                "list other identities one by one",
+            );
+        }
+        if role.kind.is_none() && (role.issuer.is_some() || role.subject.is_some()) {
+            problem("role", format!("role {name:?}: patterns without a kind"), "add `kind = \"jwt\"`");
+        }
+    }
+    for (at, cap) in caps.iter().enumerate() {
+        if let Err((message, help)) = cap.check() {
+            problem("cap", message, help);
+        }
+        if caps.iter().take(at).any(|other| other.name == cap.name) {
+            problem("cap", format!("there are two caps {:?}", cap.name), "rename one of them");
+        }
+        if let Some(role) = &cap.role
+            && !roles.iter().any(|known| known.name == *role)
+        {
+            let near = roles.iter().map(|known| (strsim::jaro_winkler(&known.name, role), &known.name));
+            let near = near.filter(|(near, _)| *near > 0.75).max_by(|a, b| a.0.total_cmp(&b.0));
+            let help = near.map_or_else(
+                || "define it with [[role]]".into(),
+                |(_, name)| format!("did you mean {name:?}?"),
+            );
+            problem("cap", format!("cap {:?}: there is no role {role:?}", cap.name), &help);
+        }
+    }
+    for listener in listeners {
+        if listener.port == 0 || listener.respond != 429 {
+            problem("listener", "a listener has a `port` and `respond = 429`".into(), "write both");
+        }
+    }
+    if enforce.on_exit == OnExit::Keep {
+        problem(
+            "enforce.on_exit",
+            "\"keep\" is not supported by this version: enforcement ends with the daemon".into(),
+            "leave it out, or write \"open\"",
+        );
+    }
+    problems
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cap(text: &str) -> Result<(), String> {
+        let cap: Cap = toml::from_str(text).map_err(|error| error.to_string())?;
+        cap.check().map_err(|(message, _)| message)
+    }
+
+    #[test]
+    fn rates_and_grants_are_written_as_they_are_read() {
+        for text in ["100/s", "1/d", "1000000/s", "60/m"] {
+            assert_eq!(text.parse::<Rate>().unwrap().to_string(), text);
+        }
+        for text in ["0/s", "100", "100/x", "1000001/s", "-1/s", "1/sec"] {
+            assert!(text.parse::<Rate>().is_err(), "{text}");
+        }
+        for text in ["GET /v1/", "GET,POST /v1/orders", "* /"] {
+            assert_eq!(text.parse::<Grant>().unwrap().to_string(), text);
+        }
+        for text in ["GET", "get /", "GET v1", "GET /a/../b", "GET /%2e", "GET /a?b"] {
+            assert!(text.parse::<Grant>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_cap_says_whom_it_limits() {
+        let rest = "name = \"a\"\nrate = \"100/s\"\n";
+        for good in [
+            "role = \"r\"",
+            "role = \"r\"\neach = \"credential\"",
+            "each = \"client\"",
+            "identity = \"acme\"",
+            "workload = \"unit:a.service\"\nhost = \"api.example.com\"",
+        ] {
+            assert_eq!(cap(&format!("{rest}{good}")), Ok(()), "{good}");
+        }
+        for bad in [
+            "",
+            "role = \"r\"\nidentity = \"i\"",
+            "role = \"r\"\neach = \"client\"",
+            "identity = \"a\"\nhost = \"a b\"",
+            "identity = \"a\"\ndirection = \"inbound\"\nhost = \"a\"",
+            "each = \"client\"\ndirection = \"outbound\"",
+            "identity = \"a\"\nroute = \"v1\"",
+            "identity = \"a\"\nburst = 0",
+            "workload = \"billing\"",
+        ] {
+            assert!(cap(&format!("{rest}{bad}")).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_burst_is_what_100_ms_bring() {
+        let burst = |rate: &str| {
+            let cap: Cap =
+                toml::from_str(&format!("name = \"a\"\nidentity = \"b\"\nrate = {rate:?}")).unwrap();
+            cap.burst()
+        };
+        assert_eq!([burst("100/s"), burst("1/s"), burst("5/d"), burst("20000/s")], [10, 1, 1, 2000]);
+    }
+}

@@ -1,0 +1,73 @@
+//! Caps that were set at run time and are kept over a restart.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+
+use crate::caps::Override;
+use crate::config::Cap;
+
+/// Name of the file in the state directory.
+const FILE: &str = "caps.toml";
+
+/// The file.
+#[derive(Clone, Debug, Default)]
+pub struct CapsFile(PathBuf);
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Contents {
+    #[serde(default)]
+    cap: Vec<Cap>,
+    /// Changes to caps of the configuration, by name.
+    #[serde(default)]
+    change: BTreeMap<String, Override>,
+}
+
+impl CapsFile {
+    /// The file in the state directory.
+    pub fn new(dir: &Path) -> Self {
+        Self(dir.join(FILE))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Kept caps, and kept changes to caps of the configuration.
+    ///
+    /// # Errors
+    /// When the file is there but cannot be read or understood.
+    pub fn read(&self) -> anyhow::Result<(Vec<Cap>, BTreeMap<String, Override>)> {
+        let text = match fs::read_to_string(&self.0) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Default::default()),
+            Err(error) => return Err(error).with_context(|| self.0.display().to_string()),
+        };
+        let contents: Contents = toml::from_str(&text)
+            .map_err(|error| anyhow::anyhow!(error.message().to_owned()))
+            .with_context(|| format!("{}: correct it or remove it", self.0.display()))?;
+        for cap in &contents.cap {
+            cap.check()
+                .map_err(|(message, help)| anyhow::anyhow!("{}: {message}; {help}", self.0.display()))?;
+        }
+        Ok((contents.cap, contents.change))
+    }
+
+    /// Replaces the contents.
+    ///
+    /// # Errors
+    /// When the file cannot be written; the old one is then untouched.
+    pub fn write(&self, caps: &[Cap], change: &BTreeMap<String, Override>) -> anyhow::Result<()> {
+        if caps.is_empty() && change.is_empty() && !self.0.exists() {
+            return Ok(());
+        }
+        let contents = Contents { cap: caps.to_vec(), change: change.clone() };
+        let text = toml::to_string(&contents)?;
+        super::replace(&self.0, &format!("# Written by weir. Change caps with `weir caps`.\n{text}"))
+    }
+}
