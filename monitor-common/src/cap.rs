@@ -37,9 +37,7 @@ pub const STRANGERS: u32 = 65_536;
 /// Most different route prefixes in caps, a bit each.
 pub const ROUTES: usize = 64;
 /// Most bytes of a path that are compared, once normalised. A longer path matches by its beginning.
-pub const PATH: usize = 124;
-/// Most bytes of a request target that are looked at. Beyond that no access level grants anything.
-pub const TARGET: usize = 512;
+pub const PATH: usize = 128;
 
 /// Kinds of subjects beside those of [`crate::event::cred`].
 pub mod subject {
@@ -207,6 +205,8 @@ pub mod policy_flag {
     pub const EACH: u32 = 64;
     /// There are rules with destination hosts.
     pub const HOSTS: u32 = 128;
+    /// There is anything in `ACCESS`: the beginnings of heads that arrive in pieces are kept.
+    pub const PATHS: u32 = 256;
 }
 
 /// Key of `ACCESS`: a longest-prefix match on role and path, so the data is the role's number in network order, then the path.
@@ -274,5 +274,5 @@ pub const fn executable_key(inode: u64, device: u32) -> u64 {
 const _: () = {
     assert!(size_of::<SubjectKey>() == 16 && size_of::<Subject>() == 24);
     assert!(size_of::<Rule>() == 32 && size_of::<Bucket>() == 24 && size_of::<BucketKey>() == 24);
-    assert!(size_of::<Policy>() == 24 && size_of::<PathKey>() == 132 && size_of::<NetworkKey>() == 24);
+    assert!(size_of::<Policy>() == 24 && size_of::<PathKey>() == 136 && size_of::<NetworkKey>() == 24);
 };

@@ -10,4 +10,5 @@ pub mod gcra;
 pub mod http1;
 pub mod kernel;
 pub mod ledger;
+pub mod path;
 pub mod siphash;

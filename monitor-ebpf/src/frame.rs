@@ -284,7 +284,7 @@ unsafe impl Env for Frame {
                 (*self.conn).response_ts = ring::now(self.scratch);
             } else {
                 self.request();
-                judge::begin(self.conn, self.scratch, self.stream());
+                judge::begin(self.conn, self.scratch, self.stream(), (*self.cur()).head_at);
             }
         }
     }
@@ -294,8 +294,9 @@ unsafe impl Env for Frame {
         unsafe {
             (*self.conn).told |= told::SOMETHING;
             let stream = self.stream();
-            let record = self.window(from, event::HeadPart::SIZE);
             let n = window_bytes(to.wrapping_sub(from));
+            judge::keep(self.conn, (*stream).shipped, self.window(from, 0), n);
+            let record = self.window(from, event::HeadPart::SIZE);
             record.cast::<event::HeadPart>().write_unaligned(event::HeadPart {
                 head: ring::head(event::HeadPart::KIND, event::HeadPart::SIZE as u32 + n),
                 conn: (*self.conn).id,

@@ -1,7 +1,7 @@
 //! Decides about a request whose head is complete: caps and access levels, as `monitor_common::cap` describes them.
 //!
 //! ```text
-//! begin -> SUBJECT per subject -> PATH per byte -> TRIE -> ACCESS per level -> ASK per rule --> end
+//! begin -> SUBJECT per subject -> PATH per byte -> ROUTES -> ACCESS per level -> ASK per rule --> end
 //!          what is configured     only if asked for                           \ one refuses /
 //!          for this one, for                                          REFUND what was charged
 //!          every one of its kind
@@ -13,21 +13,22 @@
 //! request may be refused that had been admitted a moment later, never the other way round.
 
 use aya_ebpf::bindings::BPF_NOEXIST;
-use aya_ebpf::helpers::generated::bpf_get_current_cgroup_id;
+use aya_ebpf::helpers::generated::{bpf_get_current_cgroup_id, bpf_probe_read_kernel};
 use aya_ebpf::maps::lpm_trie::Key;
 use monitor_common::cap::{
-    Bucket, BucketKey, RULES_EACH, Subject, SubjectKey, VERDICTS, action, policy_flag, reason, scope,
+    Bucket, BucketKey, RULES_EACH, Subject, SubjectKey, VERDICTS, action, policy_flag, reason, scope, space,
     subject, subject_flag, verdict,
 };
 use monitor_common::event::{self, CREDS, enforced, role, transport};
 use monitor_common::gcra::{self, Answer};
-use monitor_common::http1::Stream;
+use monitor_common::http1::{PRE, Stream, WIN};
 use monitor_common::ledger::Counter;
+use monitor_common::path::{self, Reading};
 
 use crate::hooks::fence;
 use crate::maps::{
-    ACCEPTED, Ask, BUCKETS, CAP_COUNTS, Conn, EACH, EVERY, NETWORKS, NetworkData, POLICY, RULES, STRANGERS,
-    SUBJECTS, SUBJECTS_EACH, Scratch, TODO, Todo, count,
+    ACCEPTED, ACCESS, Ask, BUCKETS, CAP_COUNTS, Conn, EACH, EVERY, LINES, NETWORKS, NetworkData, POLICY,
+    PathKey, RULES, STRANGERS, SUBJECTS, SUBJECTS_EACH, Scratch, TODO, Todo, ZERO_LINE, count,
 };
 use crate::{conn, frame, raw, ring};
 
@@ -37,20 +38,14 @@ mod stage {
     pub const SUBJECT: u32 = 1;
     pub const PATH: u32 = 2;
     pub const ACCESS: u32 = 3;
+    pub const ROUTES: u32 = 7;
     pub const ASK: u32 = 4;
     pub const REFUND: u32 = 5;
     pub const END: u32 = 6;
 }
 
-/// What the path is needed for.
-pub mod want {
-    /// Route prefixes of caps.
-    pub const ROUTES: u32 = 1;
-    /// Access levels.
-    pub const ACCESS: u32 = 2;
-    /// Exempt paths.
-    pub const EXEMPT: u32 = 4;
-}
+/// Bit of an entry of [`Ask::access`]: what it refuses is only counted.
+pub const SHADOW_LEVEL: u32 = 1 << 31;
 
 /// Places in [`Ask::subjects`]. The network comes first: it says what its addresses stand for. The client comes behind the
 /// credentials: it is charged when none of them is known.
@@ -102,7 +97,7 @@ fn in_force(now: u64) -> bool {
 /// # Safety
 /// The pointers must be valid.
 #[inline(always)]
-pub unsafe fn begin(conn: *mut Conn, scratch: *mut Scratch, stream: *const Stream) {
+pub unsafe fn begin(conn: *mut Conn, scratch: *mut Scratch, stream: *const Stream, line_at: u32) {
     let Some(flags) = policy() else { return };
     // SAFETY: the caller's promise.
     unsafe {
@@ -121,7 +116,9 @@ pub unsafe fn begin(conn: *mut Conn, scratch: *mut Scratch, stream: *const Strea
         (*ask).seq = (*conn).http.shared.req_seq;
         (*ask).at = 0;
         (*ask).rules = 0;
-        (*ask).want = 0;
+        (*ask).levels = 0;
+        (*ask).line_at = line_at;
+        (*ask).shipped = (*stream).shipped;
         (*ask).worst = 0;
         (*ask).reason = 0;
         (*ask).wait_ns = 0;
@@ -183,7 +180,10 @@ pub unsafe fn step(conn: *mut Conn, scratch: *mut Scratch) {
     unsafe {
         let ask = &raw mut (*scratch).ask;
         match core::ptr::read_volatile(&raw const (*ask).stage) {
-            stage::SUBJECT => of_subject(conn, ask),
+            stage::SUBJECT => of_subject(conn, scratch, ask),
+            stage::PATH => of_byte(conn, scratch, ask),
+            stage::ACCESS => of_level(scratch, ask),
+            stage::ROUTES => of_routes(scratch, ask),
             stage::ASK => of_rule(scratch, ask),
             stage::REFUND => give_back(ask),
             _ => end(conn, scratch, ask),
@@ -193,14 +193,16 @@ pub unsafe fn step(conn: *mut Conn, scratch: *mut Scratch) {
 
 /// What is configured for the next subject.
 #[inline(always)]
-unsafe fn of_subject(conn: *mut Conn, ask: *mut Ask) {
+unsafe fn of_subject(conn: *mut Conn, scratch: *mut Scratch, ask: *mut Ask) {
     // SAFETY: the caller's promise.
     unsafe {
         let at = (*ask).at & SUBJECT_MASK;
         (*ask).at = at + 1;
         if at as usize + 1 == SUBJECTS_EACH {
+            // the last one is dealt with below
             (*ask).at = 0;
-            (*ask).stage = stage::ASK;
+            (*ask).stage = if (*ask).flags & policy_flag::PATHS == 0 { stage::ASK } else { stage::PATH };
+            (*scratch).path.begin();
         }
         let key = (*ask).subjects[opaque(at) as usize & SUBJECT_MASK as usize];
         (*ask).access[opaque(at) as usize & SUBJECT_MASK as usize] = 0;
@@ -230,6 +232,11 @@ unsafe fn of_subject(conn: *mut Conn, ask: *mut Ask) {
             if credential {
                 (*ask).known = 1;
             }
+            if (*found).access != 0 {
+                let shadow = if flags & subject_flag::ACCESS_SHADOW != 0 { SHADOW_LEVEL } else { 0 };
+                (*ask).access[opaque(at) as usize & SUBJECT_MASK as usize] = (*found).access | shadow;
+                (*ask).levels = 1;
+            }
             list(ask, found, at);
         }
         if (*ask).flags & policy_flag::EACH == 0 || !(credential || client) {
@@ -253,10 +260,6 @@ unsafe fn of_subject(conn: *mut Conn, ask: *mut Ask) {
 unsafe fn list(ask: *mut Ask, found: *const Subject, at: u32) {
     // SAFETY: the caller's promise.
     unsafe {
-        if (*found).access != 0 {
-            (*ask).access[opaque(at) as usize & SUBJECT_MASK as usize] = (*found).access;
-            (*ask).want |= want::ACCESS;
-        }
         let mut i = 0;
         while i < RULES_EACH {
             let rule = (*found).rules[i];
@@ -268,6 +271,131 @@ unsafe fn list(ask: *mut Ask, found: *const Subject, at: u32) {
                 Todo { rule: rule - 1, subject: at as u8, charged: 0 };
             (*ask).rules = n + 1;
             i += 1;
+        }
+    }
+}
+
+/// Reads the next byte of the request line.
+#[inline(always)]
+unsafe fn of_byte(conn: *mut Conn, scratch: *mut Scratch, ask: *mut Ask) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let path = &mut (*scratch).path;
+        let at = (*ask).at;
+        (*ask).at = at + 1;
+        let idle = (*ask).rules == 0 && (*ask).levels == 0;
+        if idle || path.flags & path::flag::DONE != 0 || at >= path::LINE {
+            path.finish();
+            (*ask).at = 0;
+            (*ask).stage = if idle { stage::IDLE } else { stage::ROUTES };
+            return;
+        }
+        let shipped = (*ask).shipped;
+        let byte = if at < shipped {
+            // what was not kept reads as a byte that no target has
+            LINES
+                .get_ptr((*conn).id)
+                .map_or(0, |line| (*line)[opaque(at) as usize & (path::LINE as usize - 1)])
+        } else {
+            let offset = (*ask).line_at.wrapping_add(at.wrapping_sub(shipped));
+            let window = (&raw const (*scratch).window).cast::<u8>().add(PRE);
+            *window.add(opaque(offset) as usize & (WIN - 1))
+        };
+        path.step(byte);
+    }
+}
+
+/// Keeps the beginning of a head that leaves the window before it is complete.
+///
+/// # Safety
+/// The pointers must be valid; `n` bytes at `bytes` readable.
+#[inline(always)]
+pub unsafe fn keep(conn: *mut Conn, shipped: u32, bytes: *const u8, n: u32) {
+    const MOST: u32 = path::LINE - 1;
+    if shipped > MOST || policy().is_none_or(|flags| flags & policy_flag::PATHS == 0) {
+        return;
+    }
+    // SAFETY: the caller's promise.
+    unsafe {
+        let id = (*conn).id;
+        if shipped == 0
+            && let Some(zero) = ZERO_LINE.get_ptr(0)
+        {
+            let _ = LINES.insert(id, &*zero, 0);
+        }
+        let Some(line) = LINES.get_ptr_mut(id) else { return };
+        let n = opaque(if n > MOST { MOST } else { n }) & MOST;
+        let to = line.cast::<u8>().add(opaque(shipped) as usize & MOST as usize);
+        bpf_probe_read_kernel(to.cast(), n, bytes.cast());
+    }
+}
+
+/// What the path trie says of a reading in a space; 0 where nothing is configured.
+#[inline(always)]
+unsafe fn value(reading: *mut Reading, space: u32, bits: u32) -> u64 {
+    // SAFETY: the caller's promise; a reading is a key of the trie.
+    unsafe {
+        (*reading).space = space.to_be_bytes();
+        (*reading).bits = 32 + bits;
+        ACCESS.get(&*reading.cast::<PathKey>()).copied().unwrap_or(0)
+    }
+}
+
+/// Exempt paths, and the routes of caps.
+#[inline(always)]
+unsafe fn of_routes(scratch: *mut Scratch, ask: *mut Ask) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let path = &raw mut (*scratch).path;
+        let (raw, normal, flags) = ((*path).raw_bits(), (*path).normal_bits(), (*path).flags);
+        (*ask).stage = if (*ask).levels == 0 { stage::ASK } else { stage::ACCESS };
+        if (*ask).flags & policy_flag::EXEMPT_PATHS != 0 {
+            let raw = value(&raw mut (*path).raw_lower, space::EXEMPT, raw);
+            let normal = value(&raw mut (*path).normal_lower, space::EXEMPT, normal);
+            if path::exempt(raw != 0, normal != 0, flags) {
+                (*ask).stage = stage::IDLE;
+                return;
+            }
+        }
+        if (*ask).flags & policy_flag::ROUTES != 0 {
+            let raw = value(&raw mut (*path).raw_lower, space::ROUTES, raw);
+            let normal = value(&raw mut (*path).normal_lower, space::ROUTES, normal);
+            (*ask).routes = path::routes(raw, normal, flags);
+        }
+    }
+}
+
+/// Asks the next access level.
+#[inline(always)]
+unsafe fn of_level(scratch: *mut Scratch, ask: *mut Ask) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let at = (*ask).at;
+        if at >= SUBJECTS_EACH as u32 {
+            (*ask).at = 0;
+            // refused here, no cap is charged
+            (*ask).stage = if (*ask).worst > action::DENY as u32 { stage::END } else { stage::ASK };
+            return;
+        }
+        (*ask).at = at + 1;
+        let level = (*ask).access[opaque(at) as usize & SUBJECT_MASK as usize];
+        if level == 0 {
+            return;
+        }
+        let number = level & !SHADOW_LEVEL;
+        let path = &raw mut (*scratch).path;
+        let (raw, normal, flags) = ((*path).raw_bits(), (*path).normal_bits(), (*path).flags);
+        let raw = value(&raw mut (*path).raw, number, raw);
+        let normal = value(&raw mut (*path).normal, number, normal);
+        if path::grants(raw, normal, flags, (*ask).method as u8) {
+            return;
+        }
+        let what = if level == number { action::DENY } else { action::SHADOW };
+        if 1 + what as u32 > (*ask).worst {
+            (*ask).worst = 1 + what as u32;
+            (*ask).reason = reason::ACCESS as u32;
+            (*ask).by = number;
+            (*ask).whose = at;
         }
     }
 }
@@ -535,6 +663,7 @@ pub unsafe fn fence_late(conn: *mut Conn) {
     // SAFETY: the caller's promise.
     unsafe {
         fence::set((*conn).peer.cookie);
+        count(Counter::NotEnforced, u64::MAX); // it is, after all
         let Some(scratch) = frame::scratch() else { return };
         let said = Said {
             who: SubjectKey { value: 0, kind: NOBODY, direction: role::OUTBOUND as u32 },

@@ -12,6 +12,7 @@ use monitor_common::event;
 use monitor_common::http1::{self, Cur, Names};
 use monitor_common::kernel::{Config, FileKey, IdentityCount, IdentityKey, TlsKey};
 use monitor_common::ledger::Counter;
+use monitor_common::path::{self, Path};
 
 /// Set by the daemon before load; read-only afterwards, so the verifier knows every value.
 #[unsafe(no_mangle)]
@@ -180,6 +181,8 @@ pub struct Scratch {
     pub ask: Ask,
     /// Its record is built here.
     pub verdict: event::Verdict,
+    /// The path of the request that is decided about.
+    pub path: Path,
     /// A connection's record is built here.
     pub record: event::Conn,
     /// A record is built here in front of window bytes.
@@ -202,8 +205,14 @@ pub struct Ask {
     pub at: u32,
     /// Rules in `todo`.
     pub rules: u32,
-    /// What the path is needed for: bits of [`crate::judge::want`].
-    pub want: u32,
+    /// 1 when access levels must grant.
+    pub levels: u32,
+    /// Where in the window the request line begins, or what follows the bytes that were shipped.
+    pub line_at: u32,
+    /// Bytes of the head that were shipped: their beginning is in `LINES`.
+    pub shipped: u32,
+    /// Zero.
+    pub pad: u32,
     /// `policy_flag`s of this decision.
     pub flags: u32,
     /// `role` of the connection.
@@ -230,7 +239,7 @@ pub struct Ask {
     pub client: SubjectKey,
     /// Who is asked.
     pub subjects: [SubjectKey; SUBJECTS_EACH],
-    /// Access level of each that must grant, 0 for none.
+    /// Access level of each that must grant, 0 for none; [`crate::judge::SHADOW_LEVEL`] is a bit of it.
     pub access: [u32; SUBJECTS_EACH],
     /// Rules to ask.
     pub todo: [Todo; TODO],
@@ -278,6 +287,8 @@ pub type NetworkData = [u8; 20];
 pub type PathData = [u8; 4 + cap::PATH];
 /// Key of `ACCESS`.
 pub type PathKey = Key<PathData>;
+/// Bytes of a value of `LINES`: a copy is bounded by its largest start plus its largest length.
+pub const LINE_BYTES: usize = 2 * path::LINE as usize;
 
 /// Judgement of sockets without plaintext HTTP.
 #[btf_map]
@@ -354,6 +365,12 @@ pub static NETWORKS: LpmTrie<NetworkData, Subject> = LpmTrie::with_max_entries(1
 /// Granted methods by role and path, routes of caps, exempt paths.
 #[map]
 pub static ACCESS: LpmTrie<PathData, cap::PathValue> = LpmTrie::with_max_entries(16_384, BPF_F_NO_PREALLOC);
+/// Beginnings of heads that arrive in pieces, by connection.
+#[map]
+pub static LINES: LruHashMap<u64, [u8; LINE_BYTES]> = LruHashMap::with_max_entries(2_048, 0);
+/// The value to insert.
+#[map]
+pub static ZERO_LINE: Array<[u8; LINE_BYTES]> = Array::with_max_entries(1, 0);
 /// Counters of `monitor_common::ledger`.
 #[map]
 pub static LEDGER: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::COUNT, 0);

@@ -371,6 +371,9 @@ impl Compiler<'_> {
         if !tables.networks.is_empty() {
             tables.flags |= policy_flag::NETWORKS;
         }
+        if !tables.paths.is_empty() {
+            tables.flags |= policy_flag::PATHS;
+        }
         let limits = tables.rules.values().any(|rule| rule.on != 0);
         let levels = tables.paths.keys().any(|(space, _)| *space < space::EXEMPT);
         if limits || levels {
