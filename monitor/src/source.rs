@@ -2,9 +2,12 @@
 //!
 //! Implemented by the application over the core and the sensor, and by a fake in tests.
 
+use crate::caps::Change;
 use crate::metrics::Snapshot;
 use crate::output::NameRow;
-use crate::view::{ConnectionRow, IdentityRow, ProcessRow, RequestRecord, RouteRow, Status};
+use crate::view::{
+    CapExplanation, CapRow, ConnectionRow, IdentityRow, ProcessRow, RequestRecord, RoleRow, RouteRow, Status,
+};
 
 /// Finished requests after a position.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -61,6 +64,17 @@ pub trait Source: Send + Sync + 'static {
     fn set_name(&self, identity: &str, name: Option<&str>) -> Result<(), String>;
     /// `kind:fingerprint` of a credential under the header, query key or cookie `name`, or `None` when it is none.
     fn fingerprint(&self, carrier: Carrier, name: &str, secret: &[u8]) -> Option<String>;
+    /// Caps.
+    fn caps(&self) -> Vec<CapRow>;
+    /// Roles.
+    fn roles(&self) -> Vec<RoleRow>;
+    /// Changes a cap: in force when this returns. Returns the caps of that name.
+    ///
+    /// # Errors
+    /// Why not, for the caller to read.
+    fn change_cap(&self, change: &Change) -> Result<Vec<CapRow>, String>;
+    /// What limits an identity, given as a name or identity string.
+    fn explain_caps(&self, identity: &str) -> Vec<CapExplanation>;
     /// Everything that `/metrics` shows.
     fn metrics(&self) -> Snapshot;
 }

@@ -3,11 +3,12 @@
 use std::sync::Mutex;
 
 use super::{Carrier, Source, Tail};
+use crate::caps::Change;
 use crate::metrics::{Durations, IdentitySeries, RequestSeries, Snapshot};
 use crate::output::NameRow;
 use crate::view::{
-    ConnectionRow, Direction, HookRow, IdentityRow, LossRow, ProcessRow, RequestRecord, RouteRow, Status,
-    Totals,
+    CapExplanation, CapRow, ConnectionRow, Direction, HookRow, IdentityRow, LossRow, ProcessRow,
+    RequestRecord, RoleRow, RouteRow, Status, Totals,
 };
 
 /// The daemon.
@@ -25,6 +26,10 @@ pub struct Fake {
     pub identities: Vec<IdentityRow>,
     /// What is scraped.
     pub snapshot: Snapshot,
+    /// Caps.
+    pub caps: Vec<CapRow>,
+    /// Changes that were asked for.
+    pub changes: Mutex<Vec<Change>>,
 }
 
 /// An identity that made requests.
@@ -97,6 +102,12 @@ pub fn snapshot() -> Snapshot {
                 count: 3,
             },
         ],
+        caps: vec![CapRow {
+            name: hostile.into(),
+            per_second: 100.0,
+            top: vec![("bearer:1".into(), 0.5)],
+            ..CapRow::default()
+        }],
         durations: vec![Durations {
             direction,
             method: "GET".into(),
@@ -161,6 +172,28 @@ impl Source for Fake {
     }
     fn fingerprint(&self, carrier: Carrier, name: &str, secret: &[u8]) -> Option<String> {
         crate::state::fingerprint([1; 16], carrier, name, secret)
+    }
+    fn caps(&self) -> Vec<CapRow> {
+        self.caps.clone()
+    }
+    fn roles(&self) -> Vec<RoleRow> {
+        Vec::new()
+    }
+    fn change_cap(&self, change: &Change) -> Result<Vec<CapRow>, String> {
+        let known =
+            matches!(change, Change::Set { .. }) || self.caps.iter().any(|row| row.name == change.name());
+        if !known {
+            return Err(format!("there is no cap {:?}", change.name()));
+        }
+        self.changes.lock().unwrap().push(change.clone());
+        Ok(self.caps.clone())
+    }
+    fn explain_caps(&self, identity: &str) -> Vec<CapExplanation> {
+        vec![CapExplanation {
+            cap: "partner-fast".into(),
+            scope: identity.into(),
+            ..CapExplanation::default()
+        }]
     }
     fn metrics(&self) -> Snapshot {
         self.snapshot.clone()

@@ -217,6 +217,83 @@ pub struct RequestRecord {
     pub notes: Vec<String>,
 }
 
+/// One cap. `weir caps list`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CapRow {
+    /// Name.
+    pub name: String,
+    /// Whom it limits: `role partner`, `identity acme`, `each client`, `workload unit:a.service`.
+    pub scope: String,
+    /// `inbound` or `outbound`.
+    pub direction: String,
+    /// Beginning of the paths that it is for; empty for all.
+    pub route: String,
+    /// Destination; empty for all.
+    pub host: String,
+    /// Rate as written: `100/s`.
+    pub rate: String,
+    /// Requests per second.
+    pub per_second: f64,
+    /// Requests at once.
+    pub burst: u64,
+    /// `observe`, `shadow` or `deny`.
+    pub action: String,
+    /// Whether it is in force.
+    pub enabled: bool,
+    /// `config`, `runtime` (gone at the next start) or `persisted`.
+    pub source: String,
+    /// Credentials, clients or workloads that it is known to be for, 0 for those of every identity of a kind.
+    pub members: u64,
+    /// Requests that it admitted.
+    pub allowed: u64,
+    /// Requests over an `observe` cap.
+    pub observed: u64,
+    /// Requests that it would have denied.
+    pub shadowed: u64,
+    /// Requests that it denied.
+    pub denied: u64,
+    /// Share of the burst that is used up now, from 0 to 1; of the fullest bucket when there are many.
+    pub used: f64,
+    /// The fullest buckets of a cap that has many, at most 8: identity and share.
+    pub top: Vec<(String, f64)>,
+}
+
+/// One role. `weir roles`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoleRow {
+    /// Name.
+    pub name: String,
+    /// Members by name, by claim, by network.
+    pub members: Vec<String>,
+    /// What they may do; empty: everything.
+    pub access: Vec<String>,
+    /// What happens to anything else.
+    pub access_action: String,
+    /// Caps of the role.
+    pub caps: Vec<String>,
+}
+
+/// A cap and one identity. `weir caps explain`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CapExplanation {
+    /// The cap, or `access of role NAME`.
+    pub cap: String,
+    /// Whom it limits.
+    pub scope: String,
+    /// What it allows: `100/s, burst 20`, or methods and paths.
+    pub limit: String,
+    /// What happens to anything else.
+    pub action: String,
+    /// Where it is decided: `kernel`, or `kernel, once accepted` for identities that a credential only claims.
+    pub decided: String,
+    /// Requests that may pass before it is decided there.
+    pub may_pass: String,
+    /// Share of the burst that is used up now.
+    pub used: Option<f64>,
+    /// Seconds until the next request is admitted.
+    pub next_in: Option<f64>,
+}
+
 /// One row of the loss ledger.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LossRow {

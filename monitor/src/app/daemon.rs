@@ -10,7 +10,7 @@ use monitor_common::ledger::Counter;
 use tokio::sync::Notify;
 
 use super::{clock, losses, settings};
-use crate::caps::Engine;
+use crate::caps::{Change, Engine};
 use crate::config::Config;
 use crate::core::{ByDirection, Core, Summary};
 use crate::metrics::{Durations, Events, IdentitySeries, RequestSeries, Snapshot};
@@ -18,7 +18,9 @@ use crate::output::NameRow;
 use crate::sensor::{Enforcer, ProgramStats};
 use crate::source::{Carrier, Source, Tail};
 use crate::state::{self, Names};
-use crate::view::{ConnectionRow, HookRow, IdentityRow, ProcessRow, RouteRow, Status};
+use crate::view::{
+    CapExplanation, CapRow, ConnectionRow, HookRow, IdentityRow, ProcessRow, RoleRow, RouteRow, Status,
+};
 
 /// Without a drain for so long the daemon is not ready any more.
 const STALLED: Duration = Duration::from_secs(5);
@@ -322,6 +324,25 @@ impl Source for Daemon {
         state::fingerprint(self.key, carrier, name, secret)
     }
 
+    fn caps(&self) -> Vec<CapRow> {
+        self.caps().rows()
+    }
+
+    fn roles(&self) -> Vec<RoleRow> {
+        self.caps().role_rows()
+    }
+
+    fn change_cap(&self, change: &Change) -> Result<Vec<CapRow>, String> {
+        let mut caps = self.caps();
+        caps.change(change)?;
+        self.show_caps(&caps);
+        Ok(caps.rows().into_iter().filter(|row| row.name == change.name()).collect())
+    }
+
+    fn explain_caps(&self, identity: &str) -> Vec<CapExplanation> {
+        self.caps().explain(identity)
+    }
+
     fn metrics(&self) -> Snapshot {
         let kernel = self.kernel();
         let most = self.config().metrics.identities;
@@ -344,6 +365,8 @@ impl Source for Daemon {
             events: Events { produced, delivered: summary.records },
             losses: losses::rows(&kernel.ledger).into_iter().chain(lost).collect(),
             observed: losses::observed(&kernel.ledger),
+            caps: self.caps().rows(),
+            denials: self.core().denials(),
             drain_age: self.drain_age().unwrap_or(self.began.elapsed()).as_secs_f64(),
             ready: self.missing().is_empty(),
             reload_ok: self.reload_ok.load(Ordering::Relaxed),

@@ -1,1 +1,199 @@
+use monitor_common::http1::method;
+use proptest::prelude::*;
 
+use super::*;
+use crate::config::Config;
+
+fn config(text: &str) -> Config {
+    toml::from_str(text).unwrap()
+}
+
+fn resolver() -> Resolver {
+    Resolver {
+        names: [("bearer:00000000000000ab".to_owned(), "acme".to_owned())].into(),
+        headers: vec!["authorization".into(), "x-api-key".into()],
+        ..Resolver::default()
+    }
+}
+
+fn tables(text: &str, accepted: &[Accepted]) -> Result<Tables, String> {
+    let config = config(text);
+    let caps: Vec<_> = (0u16..).zip(&config.cap).map(|(index, cap)| (index, cap, true)).collect();
+    let proxies = ["10.9.0.0/16".parse().unwrap()];
+    compile(&Inputs {
+        roles: &config.role,
+        caps: &caps,
+        enforce: &config.enforce,
+        proxies: &proxies,
+        resolver: &resolver(),
+        accepted,
+        key: [1, 2],
+    })
+}
+
+fn key(value: u64, kind: u32, direction: u32) -> SubjectKey {
+    SubjectKey { value, kind, direction }
+}
+
+const PARTNER: &str = r#"
+[[role]]
+name = "partner"
+identities = ["acme", "api_key:00000000000000cd"]
+access = ["GET /v1/", "POST /v1/orders"]
+[[cap]]
+name = "fast"
+role = "partner"
+route = "/v1/"
+rate = "100/s"
+burst = 20
+"#;
+
+#[test]
+fn the_members_of_a_role_share_a_rule() {
+    let tables = tables(PARTNER, &[]).unwrap();
+    let rule = tables.rules[&0];
+    assert_eq!((rule.limit.interval_ns, rule.limit.burst()), (10_000_000, 20));
+    assert_eq!((rule.scope, rule.action, rule.on, rule.route), (scope::ONE, 2, 1, 1));
+    let subject = Subject { rules: [1, 0, 0, 0, 0, 0, 0, 0], access: 1, flags: 0 };
+    assert_eq!(tables.subjects[&key(0xab, 1, 1)], subject);
+    assert_eq!(tables.subjects[&key(0xcd, 9, 1)], subject);
+    assert_eq!(tables.subjects[&key(0xcd, 1, 1)], subject);
+    assert!(tables.denies);
+    assert_eq!(tables.flags, policy_flag::ON | policy_flag::ROUTES | policy_flag::PATHS);
+    let get = 1 << method::GET | 1 << method::HEAD;
+    assert_eq!(tables.paths[&(1, b"/v1/".to_vec())], get);
+    assert_eq!(tables.paths[&(1, b"/v1/orders".to_vec())], get | 1 << method::POST);
+    assert_eq!(tables.paths[&(space::ROUTES, b"/v1/".to_vec())], 1);
+}
+
+#[test]
+fn nothing_configured_is_nothing_to_decide() {
+    let tables = tables("[enforce]\nexempt = [\"/healthz\", \"127.0.0.1\"]", &[]).unwrap();
+    assert_eq!(tables.flags, 0);
+}
+
+#[test]
+fn claims_are_members_once_accepted() {
+    let text = r#"
+[[role]]
+name = "staff"
+kind = "jwt"
+issuer = "https://idp.*"
+[[cap]]
+name = "staff"
+role = "staff"
+rate = "10/s"
+"#;
+    assert!(tables(text, &[]).unwrap().subjects.is_empty());
+    let one = |issuer: &str, value| Accepted {
+        key: key(value, 1, 1),
+        identity: format!("jwt:a@{issuer}"),
+        kind: "jwt".into(),
+        issuer: issuer.into(),
+        subject: "a".into(),
+    };
+    let tables = tables(text, &[one("https://idp.example", 7), one("https://other", 8)]).unwrap();
+    assert_eq!(tables.subjects.keys().collect::<Vec<_>>(), [&key(7, 1, 1)]);
+}
+
+#[test]
+fn every_and_networks_and_exemptions() {
+    let text = r#"
+[[role]]
+name = "office"
+networks = ["10.0.0.0/8"]
+[[cap]]
+name = "each"
+each = "credential"
+rate = "10/s"
+[[cap]]
+name = "clients"
+each = "client"
+rate = "10/s"
+action = "shadow"
+[[cap]]
+name = "office"
+role = "office"
+rate = "10/s"
+[[cap]]
+name = "bill"
+workload = "exe:/proc/self/exe"
+host = "API.example.com"
+rate = "10/m"
+[enforce]
+exempt = ["10.1.0.0/16", "acme", "/healthz"]
+"#;
+    let tables = tables(text, &[]).unwrap();
+    assert_eq!(tables.every[0].rules[0], 1);
+    assert_eq!(tables.every[1].rules[0], 2);
+    let network = |text: &str| tables.networks[&(1, text.parse().unwrap())];
+    assert_eq!((network("10.0.0.0/8").rules[0], network("10.0.0.0/8").flags), (3, 0));
+    assert_eq!((network("10.1.0.0/16").rules[0], network("10.1.0.0/16").flags), (3, subject_flag::EXEMPT));
+    assert_eq!(network("10.9.0.0/16").flags, subject_flag::PROXY);
+    assert_eq!(tables.subjects[&key(0xab, 1, 1)].flags, subject_flag::EXEMPT);
+    assert!(tables.known.contains(&key(0xab, 1, 1)));
+    assert_eq!(tables.rules[&3].host, siphash::host([1, 2], b"api.example.com"));
+    let workload = tables.subjects.iter().find(|(_, subject)| subject.rules[0] == 4).unwrap();
+    assert_eq!((workload.0.kind, workload.0.direction), (cap::subject::EXECUTABLE, 2));
+    for flag in [
+        policy_flag::EACH,
+        policy_flag::NETWORKS,
+        policy_flag::EARLY,
+        policy_flag::HOSTS,
+        policy_flag::WORKLOADS,
+    ] {
+        assert!(tables.flags & flag != 0, "{flag}");
+    }
+    let key = network_key(&(1, "10.0.0.0/8".parse().unwrap()));
+    assert_eq!((key.bits, &key.address[10..13]), (32 + 96 + 8, &[0xff, 0xff, 10][..]));
+}
+
+#[test]
+fn what_does_not_fit_is_an_error_that_names_it() {
+    let caps: String =
+        (0..9).map(|n| format!("[[cap]]\nname = \"c{n}\"\nidentity = \"acme\"\nrate = \"1/s\"\n")).collect();
+    let error = tables(&caps, &[]).unwrap_err();
+    assert!(error.contains("c0, c1") && error.contains("c8"), "{error}");
+    let roles: String = (0..2)
+        .map(|n| format!("[[role]]\nname = \"r{n}\"\nidentities = [\"acme\"]\naccess = [\"GET /\"]\n"))
+        .collect();
+    assert!(tables(&roles, &[]).unwrap_err().contains("two roles"));
+}
+
+#[test]
+fn patterns() {
+    for (pattern, text, want) in [
+        ("*", "", true),
+        ("a*c", "abc", true),
+        ("a*c", "abcd", false),
+        ("*b*", "abc", true),
+        ("abc", "abc", true),
+        ("abc", "ab", false),
+        ("https://*.example.com", "https://a.example.com", true),
+        ("*\u{e9}", "caf\u{e9}", true),
+    ] {
+        assert_eq!(matches(pattern, text), want, "{pattern} {text}");
+    }
+}
+
+proptest! {
+    /// The longest prefix in the trie says what all prefixes say together.
+    #[test]
+    fn the_longest_prefix_speaks_for_all(
+        routes in proptest::collection::btree_set("/[ab]{0,2}(/[ab]{0,2})?", 1..10), path in "/[abAB]{0,3}(/[ab]{0,3}){0,2}",
+    ) {
+        let caps: String = routes.iter().enumerate()
+            .map(|(n, route)| format!("[[cap]]\nname = \"c{n}\"\nidentity = \"acme{n}\"\nroute = {route:?}\nrate = \"1/s\"\n"))
+            .collect();
+        let tables = tables(&caps, &[]).unwrap();
+        let path = path.to_ascii_lowercase();
+        let longest = tables.paths.iter()
+            .filter(|((space, prefix), _)| *space == cap::space::ROUTES && path.as_bytes().starts_with(prefix))
+            .max_by_key(|((_, prefix), _)| prefix.len())
+            .map_or(0, |(_, value)| *value);
+        for (n, route) in routes.iter().enumerate() {
+            let bit = tables.rules[&(n as u16)].route - 1;
+            prop_assert_eq!(longest >> bit & 1 == 1, path.starts_with(route.as_str()), "{} {}", route, path);
+        }
+    }
+}

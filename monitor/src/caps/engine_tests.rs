@@ -1,1 +1,206 @@
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use monitor_common::cap::{Bucket, BucketKey, PathValue, VERDICTS};
+
+use super::*;
+use crate::caps::{NetworkEntry, PathEntry};
+
+/// Tables in memory, and the calls that changed them.
+#[derive(Default)]
+struct Fake {
+    tables: Mutex<(HashMap<u16, Rule>, HashMap<SubjectKey, Subject>, HashSet<SubjectKey>, Policy)>,
+    writes: AtomicU64,
+    resets: Mutex<Vec<u16>>,
+    needs: Mutex<Vec<Need>>,
+    refuses: std::sync::atomic::AtomicBool,
+}
+
+impl Fake {
+    fn wrote(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(!self.refuses.load(Ordering::Relaxed), "the table is full");
+        self.writes.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+impl Enforcer for Fake {
+    fn prepare(&self, need: Need) -> anyhow::Result<()> {
+        self.needs.lock().unwrap().push(need);
+        Ok(())
+    }
+    fn rule(&self, index: u16, rule: &Rule) -> anyhow::Result<()> {
+        self.tables.lock().unwrap().0.insert(index, *rule);
+        self.wrote()
+    }
+    fn every(&self, _place: u32, _subject: &Subject) -> anyhow::Result<()> {
+        self.wrote()
+    }
+    fn subject(&self, key: &SubjectKey, subject: Option<&Subject>) -> anyhow::Result<()> {
+        let subjects = &mut self.tables.lock().unwrap().1;
+        match subject {
+            Some(subject) => subjects.insert(*key, *subject),
+            None => subjects.remove(key),
+        };
+        self.wrote()
+    }
+    fn path(&self, _path: &PathEntry, _value: Option<PathValue>) -> anyhow::Result<()> {
+        self.wrote()
+    }
+    fn network(&self, _network: &NetworkEntry, _subject: Option<&Subject>) -> anyhow::Result<()> {
+        self.wrote()
+    }
+    fn accepted(&self, key: &SubjectKey, is_accepted: bool) -> anyhow::Result<()> {
+        let accepted = &mut self.tables.lock().unwrap().2;
+        if is_accepted {
+            accepted.insert(*key)
+        } else {
+            accepted.remove(key)
+        };
+        Ok(())
+    }
+    fn policy(&self, policy: &Policy) -> anyhow::Result<()> {
+        self.tables.lock().unwrap().3 = *policy;
+        Ok(())
+    }
+    fn reset(&self, index: u16) -> anyhow::Result<()> {
+        self.resets.lock().unwrap().push(index);
+        Ok(())
+    }
+    fn counts(&self, _index: u16) -> [u64; VERDICTS as usize] {
+        [1, 2, 3, 4]
+    }
+    fn bucket(&self, _index: u16) -> Bucket {
+        Bucket::default()
+    }
+    fn buckets(&self) -> Vec<(BucketKey, Bucket)> {
+        Vec::new()
+    }
+    fn now_ns(&self) -> u64 {
+        1_000
+    }
+}
+
+struct World {
+    engine: Engine,
+    kernel: Arc<Fake>,
+    config: Config,
+    _dir: tempfile::TempDir,
+}
+
+fn settings() -> Settings {
+    Settings {
+        names: [("bearer:00000000000000ab".to_owned(), "acme".to_owned())].into(),
+        ..Settings::default()
+    }
+}
+
+fn world(text: &str) -> World {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config: Config = toml::from_str(text).unwrap();
+    config.state.dir = dir.path().to_owned();
+    let mut engine = Engine::new(&config, &settings(), [0; 16]).unwrap();
+    let kernel = Arc::new(Fake::default());
+    engine.attach(kernel.clone()).unwrap();
+    World { engine, kernel, config, _dir: dir }
+}
+
+fn cap(name: &str, rest: &str) -> Cap {
+    toml::from_str(&format!("name = {name:?}\nrate = \"5/s\"\n{rest}")).unwrap()
+}
+
+const ONE: &str = "[[cap]]\nname = \"one\"\nidentity = \"acme\"\nrate = \"100/s\"\n";
+
+#[test]
+fn a_change_is_written_as_a_difference_and_kept_when_asked() {
+    let World { mut engine, kernel, config, _dir } = world(ONE);
+    assert_eq!(kernel.tables.lock().unwrap().1.len(), 1);
+    assert_eq!(kernel.tables.lock().unwrap().3.flags, policy_flag::ON);
+    assert!(kernel.needs.lock().unwrap().iter().all(|need| need.fences && !need.early));
+    let before = kernel.writes.load(Ordering::Relaxed);
+    let set = Change::Set { cap: cap("two", "identity = \"bearer:0000000000000001\""), persist: true };
+    engine.change(&set).unwrap();
+    assert_eq!(kernel.writes.load(Ordering::Relaxed) - before, 2, "a rule and a subject");
+    assert_eq!(
+        engine.rows().iter().map(|row| (&*row.name, &*row.source)).collect::<Vec<_>>(),
+        [("one", "config"), ("two", "persisted")]
+    );
+    let again = Engine::new(&config, &settings(), [0; 16]).unwrap();
+    assert_eq!(again.caps().len(), 2);
+    engine.change(&Change::Remove { name: "two".into() }).unwrap();
+    assert_eq!(Engine::new(&config, &settings(), [0; 16]).unwrap().caps().len(), 1);
+    assert_eq!(kernel.tables.lock().unwrap().1.len(), 1);
+}
+
+#[test]
+fn caps_are_switched_and_their_indices_stay() {
+    let World { mut engine, kernel, config, _dir } = world(ONE);
+    let on = || kernel.tables.lock().unwrap().0[&0].on;
+    engine.change(&Change::Enable { name: "one".into(), on: false, persist: false }).unwrap();
+    assert_eq!((on(), kernel.tables.lock().unwrap().3.flags), (0, 0));
+    engine.change(&Change::Enable { name: "one".into(), on: true, persist: true }).unwrap();
+    engine.change(&Change::Action { name: "one".into(), action: Action::Shadow, persist: true }).unwrap();
+    assert_eq!((on(), kernel.tables.lock().unwrap().0[&0].action), (1, 1));
+    engine.change(&Change::Set { cap: cap("a", "each = \"client\""), persist: false }).unwrap();
+    assert_eq!(engine.caps().iter().map(|one| one.index).collect::<Vec<_>>(), [1, 0]);
+    let resets = kernel.resets.lock().unwrap().len();
+    engine.change(&Change::Reset { name: "one".into() }).unwrap();
+    assert_eq!(kernel.resets.lock().unwrap()[resets..], [0]);
+    let again = Engine::new(&config, &settings(), [0; 16]).unwrap();
+    assert_eq!(again.caps()[0].cap.action, Action::Shadow);
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_and_changes_nothing() {
+    let World { mut engine, kernel, .. } = world(ONE);
+    let before = kernel.writes.load(Ordering::Relaxed);
+    for (change, why) in [
+        (Change::Set { cap: cap("one", "identity = \"x\""), persist: false }, "is in the configuration"),
+        (Change::Set { cap: cap("two", ""), persist: false }, "exactly one of"),
+        (Change::Set { cap: cap("two", "role = \"nobody\""), persist: false }, "no role"),
+        (Change::Remove { name: "one".into() }, "is in the configuration"),
+        (Change::Remove { name: "two".into() }, "there is no cap"),
+        (Change::Reset { name: "two".into() }, "there is no cap"),
+    ] {
+        let error = engine.change(&change).unwrap_err();
+        assert!(error.contains(why), "{error}");
+    }
+    assert_eq!(kernel.writes.load(Ordering::Relaxed), before);
+    kernel.refuses.store(true, Ordering::Relaxed);
+    let set = Change::Set { cap: cap("two", "identity = \"bearer:0000000000000001\""), persist: true };
+    assert!(engine.change(&set).unwrap_err().contains("the table is full"));
+    assert_eq!(engine.caps().len(), 1);
+}
+
+#[test]
+fn accepted_credentials_join_what_they_claim() {
+    let text = "[[role]]\nname = \"staff\"\nkind = \"jwt\"\n[[cap]]\nname = \"one\"\nrole = \"staff\"\nrate = \"1/s\"\n\
+                [[cap]]\nname = \"each\"\neach = \"credential\"\nrate = \"1/s\"\n";
+    let World { mut engine, kernel, .. } = world(text);
+    let key = SubjectKey { value: 9, kind: 1, direction: 1 };
+    let alice = Accepted {
+        key,
+        identity: "jwt:alice@idp".into(),
+        kind: "jwt".into(),
+        issuer: "idp".into(),
+        subject: "alice".into(),
+    };
+    assert!(engine.wants_acceptance());
+    engine.accepted(vec![(alice.clone(), true)]);
+    assert_eq!(kernel.tables.lock().unwrap().1.get(&key).map(|subject| subject.rules[0]), Some(2));
+    assert!(kernel.tables.lock().unwrap().2.contains(&key));
+    let rows = engine.explain("jwt:alice@idp");
+    assert_eq!(rows.iter().map(|row| &*row.cap).collect::<Vec<_>>(), ["each", "one"]);
+    assert!(rows[1].decided.contains("once a server has accepted"), "{rows:?}");
+    engine.accepted(vec![(alice, false)]);
+    assert!(kernel.tables.lock().unwrap().1.is_empty());
+}
+
+#[test]
+fn a_cap_cannot_be_in_the_configuration_and_set_at_run_time() {
+    let World { mut engine, mut config, _dir, .. } = world("");
+    engine.change(&Change::Set { cap: cap("one", "each = \"client\""), persist: true }).unwrap();
+    config.cap = vec![cap("one", "each = \"client\"")];
+    assert!(engine.configure(&config, &settings()).unwrap_err().contains("set at run time"));
+    assert!(Engine::new(&config, &settings(), [0; 16]).is_err());
+}

@@ -6,6 +6,7 @@
 
 mod compile;
 mod engine;
+mod rows;
 mod subjects;
 
 pub use compile::{NetworkEntry, PathEntry, network_key};

@@ -4,6 +4,7 @@
 //! looks at files.
 
 mod bench_hooks;
+mod caps;
 mod client;
 mod config;
 mod doctor;
@@ -24,7 +25,7 @@ pub use client::Client;
 
 use crate::config::{LogLevel, Overrides, Source};
 use crate::output::{Format, Style};
-use crate::view::{ConnectionRow, IdentityRow, ProcessRow, RouteRow};
+use crate::view::{ConnectionRow, IdentityRow, ProcessRow, RoleRow, RouteRow};
 
 /// Who calls which API on this host, how fast, and how to limit it
 #[derive(Debug, Parser)]
@@ -56,6 +57,11 @@ enum Command {
     Routes(ListArgs),
     /// Which connections carry requests now
     Connections(ListArgs),
+    /// Limit identities, roles and workloads
+    #[command(subcommand)]
+    Caps(caps::CapsCommand),
+    /// Who belongs to which role, and what that may do
+    Roles(ListArgs),
     /// Name identities, and fingerprint a credential
     #[command(subcommand)]
     Identity(identity::IdentityCommand),
@@ -235,6 +241,8 @@ impl Cli {
             Command::Processes(args) => query::list::<ProcessRow>("/v1/processes", &args),
             Command::Routes(args) => query::list::<RouteRow>("/v1/routes", &args),
             Command::Connections(args) => query::list::<ConnectionRow>("/v1/connections", &args),
+            Command::Caps(command) => caps::run(command),
+            Command::Roles(args) => query::list::<RoleRow>("/v1/roles", &args),
             Command::Identity(command) => identity::run(command),
             Command::Config(command) => config::run(command),
             Command::Explain(args) => explain::run(&args),

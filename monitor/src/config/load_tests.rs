@@ -172,6 +172,10 @@ fn the_packaged_file_shows_every_key_with_its_default() {
     let mut config = check(&shown.join("\n")).unwrap();
     assert_eq!(config.identity.name.len(), 1);
     config.identity.name.clear();
+    assert_eq!((config.role.len(), config.cap.len(), config.listener.len()), (2, 4, 1));
+    config.role.clear();
+    config.cap.clear();
+    config.listener.clear();
     assert_eq!(config, Config::default());
     for key in known().iter().filter(|key| key.contains('.')) {
         let leaf = key.rsplit('.').next().unwrap();

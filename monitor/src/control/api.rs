@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::{Filter, tail};
+use crate::caps::Change;
 use crate::http::{self, Body, Peer};
 use crate::output::{self, Row};
 use crate::source::{Carrier, Source};
@@ -68,6 +69,28 @@ async fn route(
         (&Method::GET, "/v1/processes") => blocking(move || rows(&query, |_| source.processes())).await,
         (&Method::GET, "/v1/routes") => blocking(move || rows(&query, |_| source.routes())).await,
         (&Method::GET, "/v1/connections") => blocking(move || rows(&query, |_| source.connections())).await,
+        (&Method::GET, "/v1/caps") => blocking(move || rows(&query, |_| source.caps())).await,
+        (&Method::GET, "/v1/roles") => blocking(move || rows(&query, |_| source.roles())).await,
+        (&Method::GET, "/v1/caps/explain") => {
+            let asked = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "identity");
+            let Some((_, identity)) = asked else {
+                return Err(Refused(StatusCode::BAD_REQUEST, "name an `identity`".into()));
+            };
+            let identity = identity.into_owned();
+            blocking(move || json(&source.explain_caps(&identity))).await
+        }
+        (&Method::POST, "/v1/caps") => {
+            let who = may_change(&peer)?;
+            let change: Change = parse(request).await?;
+            blocking(move || {
+                let rows = source.change_cap(&change).map_err(|why| Refused(StatusCode::CONFLICT, why))?;
+                let exe = who.and_then(|pid| std::fs::read_link(format!("/proc/{pid}/exe")).ok());
+                let uid = peer.credentials.map(|who| who.uid);
+                tracing::info!(target: "audit", ?change, pid = who, uid, ?exe, "cap changed through the control socket");
+                json(&rows)
+            })
+            .await
+        }
         (&Method::GET, "/v1/names") => blocking(move || rows(&query, |_| source.names())).await,
         (&Method::GET, "/v1/tail") => {
             let filter = Filter::from_query(&query).map_err(|why| Refused(StatusCode::BAD_REQUEST, why))?;
@@ -113,6 +136,10 @@ const RESOURCES: &[(&str, &str)] = &[
     ("GET", "/v1/processes"),
     ("GET", "/v1/routes"),
     ("GET", "/v1/connections"),
+    ("GET", "/v1/caps"),
+    ("GET", "/v1/roles"),
+    ("GET", "/v1/caps/explain"),
+    ("POST", "/v1/caps"),
     ("GET", "/v1/names"),
     ("GET", "/v1/tail"),
     ("POST", "/v1/identity/name"),

@@ -11,6 +11,7 @@ use prometheus::{Registry, TextEncoder};
 
 use super::METRICS;
 use super::snapshot::{BOUNDS, Snapshot};
+use crate::core::Denials;
 use crate::view::Direction;
 
 /// The text of one scrape.
@@ -58,6 +59,7 @@ impl Families {
         let mut all = Self(BTreeMap::new());
         all.requests(snapshot);
         all.ledger(snapshot);
+        all.caps(snapshot);
         all.own(snapshot);
         all.gauge("weir_scrape_seconds", &[], began.elapsed().as_secs_f64());
         all.finish()
@@ -104,6 +106,35 @@ impl Families {
         self.gauge("weir_identities", &[], snapshot.identity_count as f64);
         self.gauge("weir_connections", &[], snapshot.connections as f64);
         self.gauge("weir_routes", &[], snapshot.routes as f64);
+    }
+
+    fn caps(&mut self, snapshot: &Snapshot) {
+        for cap in &snapshot.caps {
+            for (verdict, count) in [
+                ("allow", cap.allowed),
+                ("observe", cap.observed),
+                ("shadow", cap.shadowed),
+                ("deny", cap.denied),
+            ] {
+                self.counter("weir_cap_requests_total", &[&cap.name, verdict], count as f64);
+            }
+            self.gauge("weir_cap_limit", &[&cap.name], cap.per_second);
+            self.gauge("weir_cap_burst", &[&cap.name], cap.burst as f64);
+            if cap.top.is_empty() {
+                self.gauge("weir_cap_utilization_ratio", &[&cap.name, ""], cap.used);
+            }
+            for (identity, used) in &cap.top {
+                self.gauge("weir_cap_utilization_ratio", &[&cap.name, identity], *used);
+            }
+        }
+        let Denials { cap, access, credentials } = snapshot.denials;
+        for (reason, counts) in [("cap", cap), ("access", access), ("credentials", credentials)] {
+            for (direction, count) in
+                [(Direction::Inbound, counts.inbound), (Direction::Outbound, counts.outbound)]
+            {
+                self.counter("weir_denials_total", &[reason, side(direction)], count as f64);
+            }
+        }
     }
 
     fn ledger(&mut self, snapshot: &Snapshot) {

@@ -50,6 +50,26 @@ pub const METRICS: &[(&str, &str, &str, &str)] = &[
         "stage,reason",
         "What was seen and could not be followed or delivered.",
     ),
+    (
+        "weir_cap_requests_total",
+        "counter",
+        "cap,verdict",
+        "Requests that a cap applied to, by what it said: allow, observe, shadow, deny.",
+    ),
+    ("weir_cap_limit", "gauge", "cap", "Rate of a cap in requests per second."),
+    ("weir_cap_burst", "gauge", "cap", "Requests at once that a cap admits."),
+    (
+        "weir_cap_utilization_ratio",
+        "gauge",
+        "cap,identity",
+        "Share of the burst that is used up, of the fullest buckets of a cap.",
+    ),
+    (
+        "weir_denials_total",
+        "counter",
+        "reason,direction",
+        "Requests that were denied, by reason: cap, access, credentials.",
+    ),
     ("weir_observed_total", "counter", "what", "What else the kernel side came across; no losses."),
     ("weir_hooks", "gauge", "name,target,mandatory", "Whether a hook or probe is attached (1) or not (0)."),
     (

@@ -1,7 +1,8 @@
 //! What one scrape shows, as plain values.
 
+use crate::core::Denials;
 use crate::sensor::ProgramStats;
-use crate::view::{Direction, HookRow, LossRow};
+use crate::view::{CapRow, Direction, HookRow, LossRow};
 
 /// Upper bounds of the duration buckets in seconds: OpenTelemetry's for HTTP.
 pub const BOUNDS: [f64; 14] =
@@ -91,6 +92,10 @@ pub struct Snapshot {
     pub events: Events,
     /// Losses by stage and reason, zeros included.
     pub losses: Vec<LossRow>,
+    /// Caps.
+    pub caps: Vec<CapRow>,
+    /// Denied requests.
+    pub denials: Denials,
     /// What else the kernel side observed, and how often.
     pub observed: Vec<(String, u64)>,
     /// Hooks.

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::columns::{Column, Row, Value};
 use crate::view::{
-    CheckRow, ConnectionRow, Direction, HookRow, IdentityRow, LossRow, ProcessRow, RequestRecord, RouteRow,
-    Totals,
+    CapExplanation, CapRow, CheckRow, ConnectionRow, Direction, HookRow, IdentityRow, LossRow, ProcessRow,
+    RequestRecord, RoleRow, RouteRow, Totals,
 };
 
 /// A name given to an identity. `weir identity list`.
@@ -192,7 +192,61 @@ impl Row for RequestRecord {
         "response_bytes", right => |row| Value::Bytes(row.response_bytes);
         "transport", wide => |row| text(&row.transport);
         "user_agent", wide => |row| text(&row.user_agent);
+        "verdict" => |row| text(&row.verdict);
+        "cap", wide => |row| text(&row.cap);
+        "reason", wide => |row| text(&row.reason);
         "notes", wide => |row| list(&row.notes);
+    };
+}
+
+impl Row for CapRow {
+    const SORT: &'static str = "denied";
+    const COLUMNS: &'static [Column<Self>] = columns! {
+        "name" => |row| text(&row.name);
+        "scope" => |row| text(&row.scope);
+        "direction" => |row| text(&row.direction);
+        "route" => |row| text(&row.route);
+        "host" => |row| text(&row.host);
+        "rate" => |row| text(&row.rate);
+        "burst", right => |row| Value::Count(row.burst);
+        "action" => |row| text(if row.enabled { &row.action } else { "off" });
+        "used", right => |row| Value::Text(format!("{:.0}%", row.used * 100.0));
+        "allowed", right => |row| Value::Count(row.allowed);
+        "denied", right => |row| Value::Count(row.denied);
+        "shadowed", right => |row| Value::Count(row.shadowed);
+        "observed", right, wide => |row| Value::Count(row.observed);
+        "members", right, wide => |row| Value::Count(row.members);
+        "source", wide => |row| text(&row.source);
+        "per_second", right, wide => |row| Value::Rate(row.per_second);
+        "top", wide => |row| {
+            let top = row.top.iter().map(|(who, used)| format!("{who} {:.0}%", used * 100.0));
+            Value::Text(top.collect::<Vec<_>>().join(", "))
+        };
+    };
+}
+
+impl Row for RoleRow {
+    const SORT: &'static str = "name";
+    const COLUMNS: &'static [Column<Self>] = columns! {
+        "name" => |row| text(&row.name);
+        "members" => |row| list(&row.members);
+        "access" => |row| Value::Text(row.access.join(", "));
+        "access_action" => |row| text(&row.access_action);
+        "caps" => |row| list(&row.caps);
+    };
+}
+
+impl Row for CapExplanation {
+    const SORT: &'static str = "cap";
+    const COLUMNS: &'static [Column<Self>] = columns! {
+        "cap" => |row| text(&row.cap);
+        "scope" => |row| text(&row.scope);
+        "limit" => |row| text(&row.limit);
+        "action" => |row| text(&row.action);
+        "used", right => |row| Value::Text(row.used.map_or("-".into(), |used| format!("{:.0}%", used * 100.0)));
+        "next_in", right => |row| Value::Seconds(row.next_in);
+        "decided" => |row| text(&row.decided);
+        "may_pass" => |row| text(&row.may_pass);
     };
 }
 

@@ -1,0 +1,220 @@
+//! Caps and roles as they are shown.
+
+use monitor_common::cap::{Bucket, SubjectKey, subject, verdict};
+use monitor_common::event::cred;
+use monitor_common::gcra::{self, Answer, Limit};
+
+use super::engine::{Effective, Engine};
+use crate::config::{Each, Role};
+use crate::view::{CapExplanation, CapRow, Direction, RoleRow};
+
+/// Most buckets that a row shows.
+const TOP: usize = 8;
+
+/// Share of the burst that a bucket has used up.
+fn share(limit: &Limit, bucket: &Bucket, now: u64) -> f64 {
+    let burst = limit.burst();
+    if burst == 0 { 0.0 } else { (gcra::used(limit, bucket.tat, now) / burst as f64).min(1.0) }
+}
+
+/// A subject in words: an identity string where that is possible.
+fn text(key: &SubjectKey) -> String {
+    let kind = match u8::try_from(key.kind) {
+        Ok(cred::AUTHORIZATION) => "authorization",
+        Ok(cred::AWS) => "aws",
+        Ok(cred::HEADER..cred::QUERY) => "api_key",
+        Ok(cred::QUERY..cred::COOKIE) => "query_key",
+        Ok(cred::COOKIE..32) => "cookie",
+        _ if key.kind == subject::CLIENT => "client",
+        _ => "workload",
+    };
+    format!("{kind}:{:016x}", key.value)
+}
+
+impl Engine {
+    /// Every cap.
+    pub fn rows(&self) -> Vec<CapRow> {
+        let many = self.caps().iter().any(|one| one.cap.each.is_some());
+        let buckets = match self.enforcer() {
+            Some(enforcer) if many => enforcer.buckets(),
+            _ => Vec::new(),
+        };
+        self.caps().iter().map(|one| self.row(one, &buckets)).collect()
+    }
+
+    fn row(&self, one: &Effective, buckets: &[(monitor_common::cap::BucketKey, Bucket)]) -> CapRow {
+        let Effective { cap, index, on, source } = one;
+        let limit = cap.limit().unwrap_or_default();
+        let (mut counts, mut used, mut top) = ([0; 4], 0.0, Vec::new());
+        if let Some(enforcer) = self.enforcer() {
+            let now = enforcer.now_ns();
+            counts = enforcer.counts(*index);
+            if cap.each.is_some() {
+                let own = buckets.iter().filter(|(key, _)| key.rule == u32::from(*index));
+                top = own.map(|(key, bucket)| (text(&key.subject), share(&limit, bucket, now))).collect();
+                top.sort_by(|a: &(String, f64), b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+                top.truncate(TOP);
+                used = top.first().map_or(0.0, |(_, used)| *used);
+            } else {
+                used = share(&limit, &enforcer.bucket(*index), now);
+            }
+        }
+        let count = |verdict: u32| counts.get(verdict as usize).copied().unwrap_or_default();
+        CapRow {
+            name: cap.name.clone(),
+            scope: cap.scope(),
+            direction: match cap.direction() {
+                Direction::Inbound => "inbound".into(),
+                Direction::Outbound => "outbound".into(),
+            },
+            route: cap.route.clone().unwrap_or_default(),
+            host: cap.host.clone().unwrap_or_default(),
+            rate: cap.rate.to_string(),
+            per_second: cap.rate.per_second(),
+            burst: cap.burst(),
+            action: cap.action.label().into(),
+            enabled: *on,
+            source: (*source).into(),
+            members: self.tables().members.get(index).copied().unwrap_or_default(),
+            allowed: count(verdict::ALLOW),
+            observed: count(verdict::OBSERVE),
+            shadowed: count(verdict::SHADOW),
+            denied: count(verdict::DENY),
+            used,
+            top,
+        }
+    }
+
+    /// Every role.
+    pub fn role_rows(&self) -> Vec<RoleRow> {
+        let caps = self.caps();
+        let row = |role: &Role| {
+            let mut members = role.identities.clone();
+            if let Some(kind) = &role.kind {
+                let subject = role.subject.as_deref().unwrap_or("*");
+                let issuer = role.issuer.as_ref().map(|issuer| format!("@{issuer}")).unwrap_or_default();
+                members.push(format!("{kind}:{subject}{issuer}"));
+            }
+            members.extend(role.networks.iter().map(|network| network.0.to_string()));
+            let of_role = caps.iter().filter(|one| one.cap.role.as_ref() == Some(&role.name));
+            RoleRow {
+                name: role.name.clone(),
+                members,
+                access: role.access.iter().map(ToString::to_string).collect(),
+                access_action: role.access_action.label().into(),
+                caps: of_role.map(|one| one.cap.name.clone()).collect(),
+            }
+        };
+        self.roles().iter().map(row).collect()
+    }
+
+    /// What limits an identity.
+    pub fn explain(&mut self, identity: &str) -> Vec<CapExplanation> {
+        let accepted = self.claims().to_vec();
+        let mut rows = Vec::new();
+        let keys = |engine: &Self, name: &str, direction| engine.resolver().keys(name, direction, &accepted);
+        // what only a claim can tell has no key before it is accepted
+        let claimed = |engine: &Self, direction| {
+            let kinds = ["jwt:", "basic:"];
+            let names = engine.resolver().identities(identity);
+            keys(engine, identity, direction).is_empty()
+                && names.iter().any(|name| kinds.iter().any(|kind| name.starts_with(kind)))
+        };
+        let is_member = |engine: &Self, role: &Role, direction| {
+            let own = keys(engine, identity, direction);
+            let listed = role.identities.iter().any(|name| {
+                name == identity
+                    || engine
+                        .resolver()
+                        .identities(name)
+                        .iter()
+                        .any(|one| engine.resolver().identities(identity).contains(one))
+                    || keys(engine, name, direction).iter().any(|key| own.contains(key))
+            });
+            let claims = role.kind.as_ref().is_some_and(|kind| {
+                engine
+                    .resolver()
+                    .identities(identity)
+                    .iter()
+                    .any(|name| name.starts_with(&format!("{kind}:")))
+            });
+            listed || claims
+        };
+        let decided = |late: bool| {
+            if late {
+                (
+                    "kernel, once a server has accepted the credential".to_owned(),
+                    "those before the first answer of 2xx or 3xx is processed (some milliseconds)".to_owned(),
+                )
+            } else {
+                ("kernel".to_owned(), "none".to_owned())
+            }
+        };
+        for role in self.roles().iter().filter(|role| !role.access.is_empty()) {
+            if is_member(self, role, Direction::Inbound) {
+                let (decided, may_pass) = decided(role.kind.is_some() || claimed(self, Direction::Inbound));
+                rows.push(CapExplanation {
+                    cap: format!("access of role {}", role.name),
+                    scope: format!("role {}", role.name),
+                    limit: role.access.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+                    action: role.access_action.label().into(),
+                    decided,
+                    may_pass,
+                    used: None,
+                    next_in: None,
+                });
+            }
+        }
+        let buckets = self.enforcer().map(|enforcer| enforcer.buckets()).unwrap_or_default();
+        for one in self.caps().iter().filter(|one| one.on) {
+            let cap = &one.cap;
+            let direction = cap.direction();
+            let own = keys(self, identity, direction);
+            let role = cap.role.as_ref().and_then(|name| self.roles().iter().find(|role| role.name == *name));
+            let applies = match (role, &cap.identity, &cap.workload, cap.each) {
+                (Some(role), ..) => is_member(self, role, direction),
+                (_, Some(name), ..) => {
+                    name == identity || keys(self, name, direction).iter().any(|key| own.contains(key))
+                }
+                (_, _, Some(workload), _) => {
+                    identity == workload || identity.strip_prefix("workload:") == Some(workload)
+                }
+                (.., Some(Each::Credential)) => {
+                    !identity.starts_with("client:") && !identity.starts_with("workload:")
+                }
+                (.., Some(Each::Client)) => identity.starts_with("client:"),
+                _ => false,
+            };
+            if !applies {
+                continue;
+            }
+            let late = role.is_some_and(|role| role.kind.is_some()) || claimed(self, direction);
+            let (decided, may_pass) = decided(late);
+            let limit = cap.limit().unwrap_or_default();
+            let bucket = match (self.enforcer(), cap.each) {
+                (None, _) => None,
+                (Some(enforcer), None) => Some(enforcer.bucket(one.index)),
+                (Some(_), Some(_)) => buckets
+                    .iter()
+                    .find(|(key, _)| key.rule == u32::from(one.index) && own.contains(&key.subject))
+                    .map(|(_, bucket)| *bucket),
+            };
+            let now = self.enforcer().map_or(0, |enforcer| enforcer.now_ns());
+            let next_in = bucket.map(|bucket| match gcra::ask(&limit, bucket.tat, now) {
+                Answer::Admit(_) => 0.0,
+                Answer::Refuse(wait) => wait as f64 / 1e9,
+            });
+            rows.push(CapExplanation {
+                cap: cap.name.clone(),
+                scope: cap.scope(),
+                limit: format!("{}, burst {}", cap.rate, cap.burst()),
+                action: cap.action.label().into(),
+                decided,
+                may_pass,
+                used: bucket.map(|bucket| share(&limit, &bucket, now)),
+                next_in,
+            });
+        }
+        rows
+    }
+}
