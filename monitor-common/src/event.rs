@@ -1,6 +1,7 @@
 //! Ring-buffer records: integers and arrays only, explicit padding, little endian, decoded with checked `from_bytes`.
 //!
-//! Every record begins with [`Head`]. Records about one connection arrive in the order in which they were written.
+//! Every record begins with [`Head`] and holds at [`TIME_AT`] a time at which its program ran, by which the records of
+//! several rings are put in order. Records about one connection arrive in the order in which they were written.
 //! A request is known by (`conn`, `seq`): `seq` counts the requests of a connection from 0, and the response with the
 //! same `seq` answers it, whatever the order in which the two records arrive.
 
@@ -103,7 +104,7 @@ pub mod response_flag {
 }
 
 macro_rules! record {
-    ($(#[$doc:meta])* $name:ident = $kind:expr, $size:literal { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* }) => {
+    ($(#[$doc:meta])* $name:ident = $kind:expr, $size:literal, $time:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* }) => {
         $(#[$doc])*
         #[repr(C)]
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +112,7 @@ macro_rules! record {
         const _: () = {
             assert!(size_of::<$name>() == $size);
             assert!(offset_of!($name, head) == 0);
+            assert!(offset_of!($name, $time) == TIME_AT);
             // no implicit padding: the fields fill the struct
             assert!(0 $(+ size_of::<$type>())* == $size);
         };
@@ -149,10 +151,19 @@ pub struct Head {
 }
 const _: () = assert!(size_of::<Head>() == 8);
 
+/// Offset of the time (u64, ns, `bpf_ktime_get_ns`) that every record has: later than the start of the program that wrote
+/// it, and earlier than its being written.
+pub const TIME_AT: usize = 16;
+
+/// The time of a record, `None` when there are too few bytes for one.
+pub fn time(record: &[u8]) -> Option<u64> {
+    record.get(TIME_AT..)?.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))
+}
+
 record! {
     /// A connection and the process that uses it. Sent before the first request of a connection, and again when the
     /// process or the peer becomes known or changes.
-    Conn = kind::CONN, 136 {
+    Conn = kind::CONN, 136, ts_ns {
         /// Start of the record.
         head: Head,
         /// Identifier of the connection, unique since boot: the socket cookie, or bit 63 and a number for TLS.
@@ -198,7 +209,7 @@ record! {
 
 record! {
     /// The head of a request is complete. Followed by the head's bytes from `from` on (see [`request_flag`]).
-    Request = kind::REQUEST, 96 {
+    Request = kind::REQUEST, 96, ts_ns {
         /// Start of the record.
         head: Head,
         /// The connection.
@@ -232,11 +243,13 @@ record! {
 
 record! {
     /// Bytes of a head that is not complete yet: it did not fit in one read or in one window.
-    HeadPart = kind::HEAD_PART, 24 {
+    HeadPart = kind::HEAD_PART, 32, ts_ns {
         /// Start of the record.
         head: Head,
         /// The connection.
         conn: u64,
+        /// Time.
+        ts_ns: u64,
         /// The request's number.
         seq: u32,
         /// Offset in the head of the attached bytes.
@@ -246,15 +259,15 @@ record! {
 
 record! {
     /// A final response (or 101) is complete, body included, or its connection ended.
-    Response = kind::RESPONSE, 64 {
+    Response = kind::RESPONSE, 64, ts_end_ns {
         /// Start of the record.
         head: Head,
         /// The connection.
         conn: u64,
-        /// Time at which the head was complete.
-        ts_head_ns: u64,
         /// Time at which the body was complete.
         ts_end_ns: u64,
+        /// Time at which the head was complete.
+        ts_head_ns: u64,
         /// Bytes of the response's body, framing of chunks not counted.
         body_bytes: u64,
         /// Bytes of the request's body, when [`response_flag::REQ_BODY`].
@@ -274,7 +287,7 @@ record! {
 
 record! {
     /// A connection ended. Requests without a response get none.
-    Close = kind::CLOSE, 32 {
+    Close = kind::CLOSE, 32, ts_ns {
         /// Start of the record.
         head: Head,
         /// The connection.
@@ -290,13 +303,15 @@ record! {
 
 record! {
     /// A process executed a file. Followed by the file name (at most 255 bytes, no NUL).
-    Exec = kind::EXEC, 56 {
+    Exec = kind::EXEC, 64, ts_ns {
         /// Start of the record.
         head: Head,
-        /// cgroup v2 id.
-        cgroup: u64,
         /// Start of the process, ns since boot.
         start_ns: u64,
+        /// Time.
+        ts_ns: u64,
+        /// cgroup v2 id.
+        cgroup: u64,
         /// Process.
         tgid: u32,
         /// Parent process, 0 when not known.
@@ -312,11 +327,13 @@ record! {
 
 record! {
     /// A process ended.
-    Exit = kind::EXIT, 24 {
+    Exit = kind::EXIT, 32, ts_ns {
         /// Start of the record.
         head: Head,
         /// Start of the process, ns since boot.
         start_ns: u64,
+        /// Time.
+        ts_ns: u64,
         /// Process.
         tgid: u32,
         /// `task_struct.exit_code`: signal in the low 7 bits, status in bits 8 to 15.
@@ -327,7 +344,7 @@ record! {
 record! {
     /// A request was refused (or would have been). Written behind its [`Request`]; allowed requests have none. One with reason
     /// [`SOCKET`](crate::cap::reason::SOCKET) follows when the socket to cut became known later.
-    Verdict = kind::VERDICT, 120 {
+    Verdict = kind::VERDICT, 120, ts_ns {
         /// Start of the record.
         head: Head,
         /// The connection.

@@ -104,7 +104,12 @@ pub struct Config {
     pub own_port: u32,
     /// 1 when TLS libraries are probed.
     pub tls: u32,
+    /// Number of rings less one; the number is a power of two. A CPU's ring is its number under this mask.
+    pub ring_mask: u32,
 }
+
+/// Most rings: CPUs beyond that share.
+pub const RINGS_MAX: usize = 16;
 
 impl Config {
     /// What the object file holds before the daemon sets the values: every word differs from zero and from every other,

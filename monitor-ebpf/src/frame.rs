@@ -300,6 +300,7 @@ unsafe impl Env for Frame {
             record.cast::<event::HeadPart>().write_unaligned(event::HeadPart {
                 head: ring::head(event::HeadPart::KIND, event::HeadPart::SIZE as u32 + n),
                 conn: (*self.conn).id,
+                ts_ns: ring::now(self.scratch),
                 seq: (*self.conn).http.shared.req_seq,
                 from: (*stream).shipped,
             });

@@ -1,16 +1,16 @@
 //! Every map and every load-time value of the kernel side.
 
 use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, bpf_map_type::BPF_MAP_TYPE_TASK_STORAGE};
-use aya_ebpf::btf_maps::SkStorage;
+use aya_ebpf::btf_maps::{self, ArrayOfMaps, SkStorage};
 use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::generated::bpf_sk_storage_get;
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
-use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use monitor_common::cap::{self, Bucket, BucketKey, Policy, Rule, Subject, SubjectKey};
 use monitor_common::event;
 use monitor_common::http1::{self, Cur, Names};
-use monitor_common::kernel::{Config, FileKey, IdentityCount, IdentityKey, TlsKey};
+use monitor_common::kernel::{Config, FileKey, IdentityCount, IdentityKey, RINGS_MAX, TlsKey};
 use monitor_common::ledger::Counter;
 use monitor_common::path::{self, Path};
 
@@ -374,9 +374,11 @@ pub static ZERO_LINE: Array<[u8; LINE_BYTES]> = Array::with_max_entries(1, 0);
 /// Counters of `monitor_common::ledger`.
 #[map]
 pub static LEDGER: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::COUNT, 0);
-/// Records to the daemon.
-#[map]
-pub static RING: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
+/// Records to the daemon: one ring a CPU, made and put in by the daemon.
+#[btf_map]
+pub static RINGS: ArrayOfMaps<Ring, RINGS_MAX> = ArrayOfMaps::new();
+/// What the rings are like; their size is the daemon's choice.
+pub type Ring = btf_maps::RingBuf<u8, 4096>;
 
 /// Storage of a socket in `map`, null when there is none (or none could be made).
 #[inline(always)]

@@ -22,10 +22,20 @@ pub struct ProgramStats {
     pub runs: u64,
 }
 
+/// What a drain did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drained {
+    /// Records handed on.
+    pub records: usize,
+    /// Every record that was written before the drain began was handed on.
+    pub all: bool,
+}
+
 /// The attached kernel side. Dropping it detaches everything.
 pub trait Sensor: Send {
-    /// Hands the records that are in the ring to `each`, in order, but at most [`DRAIN_MAX`]; returns how many there were.
-    fn drain(&mut self, each: &mut dyn FnMut(&[u8])) -> usize;
+    /// Hands the records that are in the rings to `each`, in order, but at most [`DRAIN_MAX`], and none that is younger than
+    /// `now_ns` (monotonic clock, read before the call).
+    fn drain(&mut self, now_ns: u64, each: &mut dyn FnMut(&[u8])) -> Drained;
     /// The loss ledger, indexed by `monitor_common::ledger::Counter`, summed over CPUs.
     ///
     /// # Errors

@@ -8,7 +8,8 @@
 
 use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::generated::{
-    bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_uid_gid, bpf_probe_read_kernel_str,
+    bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_uid_gid, bpf_ktime_get_ns,
+    bpf_probe_read_kernel_str,
 };
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
@@ -49,8 +50,9 @@ pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
         let n = if read > NAME { NAME } else { read };
         let mut fixed = Exec {
             head: ring::head(Exec::KIND, Exec::SIZE as u32 + n),
-            cgroup: bpf_get_current_cgroup_id(),
             start_ns: raw::process_start(task),
+            ts_ns: ring::now(scratch),
+            cgroup: bpf_get_current_cgroup_id(),
             tgid: conn::tgid(),
             ppid: raw::kernel::<u32>(parent + config!(task_tgid) as u64).unwrap_or(0),
             uid: bpf_get_current_uid_gid() as u32,
@@ -76,6 +78,8 @@ pub fn process_exit(ctx: BtfTracePointContext) -> i32 {
     let record = event::Exit {
         head: ring::head(event::Exit::KIND, event::Exit::SIZE as u32),
         start_ns: raw::process_start(task),
+        // SAFETY: takes no arguments.
+        ts_ns: unsafe { bpf_ktime_get_ns() },
         tgid: conn::tgid(),
         code: raw::kernel::<u32>(task + config!(task_exit_code) as u64).unwrap_or(0),
     };

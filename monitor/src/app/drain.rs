@@ -1,4 +1,4 @@
-//! The drain thread: empties the ring into the core, reads the kernel's counters, and gives the sensor its slots.
+//! The drain thread: empties the rings into the core, reads the kernel's counters, and gives the sensor its slots.
 //!
 //! Nothing else may hold it up: it takes the core's lock for one drain at a time and never waits for a client.
 
@@ -14,7 +14,7 @@ use super::daemon::{Daemon, Kernel};
 use super::{clock, losses};
 use crate::core::KernelCounts;
 use crate::enforce::Destroyer;
-use crate::sensor::{DRAIN_MAX, Sensor};
+use crate::sensor::{DRAIN_MAX, Drained, Sensor};
 use crate::workload::Procfs;
 
 /// Time between two looks at the kernel's counters and hooks.
@@ -128,14 +128,15 @@ impl Drain {
         })
     }
 
-    /// Empties the ring in bounded pieces, so that clients get their turn at the core in between. The counts are compared
-    /// only after the ring was empty once: everything that they count has then been delivered or lost.
+    /// Empties the rings in bounded pieces, so that clients get their turn at the core in between. The counts are compared
+    /// only after all that was written before the drain was taken: everything that they count has then been delivered or
+    /// lost.
     fn drain(&mut self, counts: Option<&KernelCounts>) -> usize {
         let mut total = 0;
         for _ in 0..PIECES {
-            let records = self.piece(counts);
-            total += records;
-            if records < DRAIN_MAX {
+            let drained = self.piece(counts);
+            total += drained.records;
+            if drained.records < DRAIN_MAX {
                 break;
             }
             std::thread::yield_now();
@@ -144,10 +145,10 @@ impl Drain {
         total
     }
 
-    fn piece(&mut self, counts: Option<&KernelCounts>) -> usize {
+    fn piece(&mut self, counts: Option<&KernelCounts>) -> Drained {
         let Self { sensor, daemon, facts, destroyer, .. } = self;
         let mut core = daemon.core();
-        let records = sensor.drain(&mut |record| {
+        let drained = sensor.drain(clock::monotonic_ns(), &mut |record| {
             if record.first() == Some(&Verdict::KIND)
                 && let Some((verdict, _)) = Verdict::from_bytes(record)
                 && verdict.enforced == enforced::FENCED
@@ -158,11 +159,11 @@ impl Drain {
         });
         core.tick(clock::monotonic_ns());
         if let Some(counts) = counts
-            && records < DRAIN_MAX
+            && drained.all
         {
             core.reconcile(counts);
         }
-        records
+        drained
     }
 
     fn publish(&mut self) {

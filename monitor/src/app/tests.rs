@@ -10,7 +10,7 @@ use super::*;
 use crate::cli::{Client, SocketArgs};
 use crate::control::NameRequest;
 use crate::core::KernelIdentity;
-use crate::sensor::ProgramStats;
+use crate::sensor::{Drained, ProgramStats};
 use crate::view::{HookRow, IdentityRow, Status};
 
 /// Records to come, and whether the next look at the ledger fails.
@@ -30,14 +30,14 @@ struct Replay {
 }
 
 impl Sensor for Replay {
-    fn drain(&mut self, each: &mut dyn FnMut(&[u8])) -> usize {
+    fn drain(&mut self, _: u64, each: &mut dyn FnMut(&[u8])) -> Drained {
         let records = std::mem::take(&mut self.script.0.lock().unwrap().0);
         for record in &records {
             self.delivered += 1;
             self.inbound += u64::from(record[0] == Request::KIND);
             each(record);
         }
-        records.len()
+        Drained { records: records.len(), all: true }
     }
     fn ledger(&self) -> anyhow::Result<Vec<u64>> {
         anyhow::ensure!(!self.script.0.lock().unwrap().1, "the map is gone");

@@ -3,11 +3,19 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use aya::Ebpf;
-use aya::maps::{Array, HashMap, Map};
+use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData};
 use monitor_common::http1::Names;
-use monitor_common::kernel::{Config, FileKey, IdentityCount, IdentityKey, TlsKey};
+use monitor_common::kernel::{Config, FileKey, IdentityCount, IdentityKey, RINGS_MAX, TlsKey};
+
+use super::merge::Merge;
+use super::ring::MappedRing;
+
+/// Smallest ring: some records of the longest kind.
+const RING_MIN: u32 = 32 << 10;
+/// Size of a ring that nothing writes to: a page.
+pub const UNUSED_RING: u32 = 4096;
 
 /// A `repr(C)` value of integers without padding, shared with the kernel side.
 #[repr(transparent)]
@@ -63,6 +71,29 @@ pub struct TlsPeer([u64; 7]);
 
 // SAFETY: integers only.
 unsafe impl aya::Pod for TlsPeer {}
+
+/// Number of rings for `ring_bytes` together: one a CPU, a power of two, none smaller than the smallest.
+pub fn ring_count(ring_bytes: u32) -> u32 {
+    let cpus = aya::util::nr_cpus().unwrap_or(1).next_power_of_two();
+    let most = (ring_bytes / RING_MIN).clamp(1, RINGS_MAX as u32);
+    cpus.min(most as usize) as u32
+}
+
+/// Makes `count` rings of `size` bytes and puts them in their places.
+pub fn set_rings(ebpf: &mut Ebpf, count: u32, size: u32) -> Result<Merge<MappedRing>> {
+    const RINGBUF: u32 = aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_RINGBUF as u32;
+    ensure!(size.is_power_of_two() && size >= UNUSED_RING, "a ring of {size} bytes is no power of two");
+    let map = ebpf.map_mut("RINGS").context("the kernel side has no map RINGS")?;
+    let mut array: ArrayOfMaps<_, MapData> = ArrayOfMaps::try_from(map)?;
+    let mut rings = Vec::new();
+    for index in 0..count {
+        let description = aya_obj::Map::new_from_params(RINGBUF, 0, 0, size, 0);
+        let ring = MapData::create(description, "RING", None)?;
+        array.set(index, &ring, 0)?;
+        rings.push(MappedRing::new(&ring, size as usize)?);
+    }
+    Ok(Merge::new(rings))
+}
 
 /// Takes a map out of the object.
 pub fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map> {

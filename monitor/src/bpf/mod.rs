@@ -4,15 +4,17 @@ pub mod bench;
 mod fence;
 mod hooks;
 mod maps;
+pub mod merge;
 mod offsets;
 mod policy;
+mod ring;
 mod tls;
 mod worker;
 
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use aya::maps::{HashMap, MapData, PerCpuArray, RingBuf};
+use aya::maps::{HashMap, MapData, PerCpuArray};
 use aya::{Btf, EbpfLoader};
 use monitor_common::event::{self, Event};
 use monitor_common::http1::Names;
@@ -20,9 +22,11 @@ use monitor_common::kernel::{IdentityCount, IdentityKey};
 use monitor_common::ledger::Counter;
 
 use self::maps::Plain;
+use self::merge::Merge;
+use self::ring::MappedRing;
 use self::worker::{ProcessEvent, Worker};
 use crate::core::KernelIdentity;
-use crate::sensor::{DRAIN_MAX, Enforcer, ProgramStats};
+use crate::sensor::{DRAIN_MAX, Drained, Enforcer, ProgramStats};
 use crate::view::HookRow;
 
 pub use self::hooks::SocketHook;
@@ -34,7 +38,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("WEIR_EBPF_OBJECT"));
 /// What the daemon chooses.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Size of the ring buffer: a power of two and a multiple of the page size.
+    /// Size of the ring buffers together: a power of two.
     pub ring_bytes: u32,
     /// Port of the metrics endpoint; scrapes of it are not observed.
     pub own_port: u16,
@@ -54,7 +58,7 @@ pub struct Options {
 
 /// The loaded and attached kernel side. Dropping it detaches everything.
 pub struct Sensor {
-    ring: RingBuf<MapData>,
+    rings: Merge<MappedRing>,
     ledger: PerCpuArray<MapData, u64>,
     identities: HashMap<MapData, Plain<IdentityKey>, Plain<IdentityCount>>,
     worker: Worker,
@@ -85,20 +89,22 @@ impl Sensor {
         config.tls = options.tls.into();
         let excluded: Vec<_> = options.exclude.iter().filter_map(|path| maps::file_key(path)).collect();
         config.excluded = excluded.len() as u32;
+        let count = maps::ring_count(options.ring_bytes);
+        config.ring_mask = count - 1;
         let mut loader = loader.map_err(|_| anyhow::anyhow!("reading the kernel's BTF failed"))?;
         let config = Plain(config);
         let mut ebpf = loader
             .override_global("CONFIG", &config, true)
-            .map_max_entries("RING", options.ring_bytes)
+            .map_max_entries("BENCH_RING", maps::UNUSED_RING) // of the hooks that are never loaded here
             .allow_unsupported_maps() // task storage: created like any map, only the kernel side uses it
             .load(OBJECT)
             .map_err(explain)?;
         maps::set_names(&mut ebpf, &names(options)?)?;
         maps::set_excluded(&mut ebpf, &excluded)?;
+        let rings = maps::set_rings(&mut ebpf, count, options.ring_bytes / count)?;
         let hazard = if options.tls { tls::Probes::hazard() } else { None };
         let probes = if options.tls { &tls::Probes::programs(hazard)[..] } else { &[] };
         let (socket_hook, hooks) = hooks::attach(&mut ebpf, &btf, socket_hook, probes)?;
-        let ring = RingBuf::try_from(maps::take(&mut ebpf, "RING")?)?;
         let ledger = PerCpuArray::try_from(maps::take(&mut ebpf, "LEDGER")?)?;
         let identities = HashMap::try_from(maps::take(&mut ebpf, "IDENTITIES")?)?;
         let tls = if options.tls {
@@ -115,22 +121,18 @@ impl Sensor {
         let maps = policy::Maps::take(&mut ebpf)?;
         let worker = Worker::start(ebpf, tls)?;
         let policy = Arc::new(policy::Tables::new(maps, worker.preparer()));
-        Ok(Self { ring, ledger, identities, worker, socket_hook, hooks, policy, polled: false })
+        Ok(Self { rings, ledger, identities, worker, socket_hook, hooks, policy, polled: false })
     }
 }
 
 impl crate::sensor::Sensor for Sensor {
-    fn drain(&mut self, each: &mut dyn FnMut(&[u8])) -> usize {
-        let mut records = 0;
-        while records < DRAIN_MAX
-            && let Some(record) = self.ring.next()
-        {
-            follow(&self.worker, &record);
-            each(&record);
-            records += 1;
-        }
+    fn drain(&mut self, now_ns: u64, each: &mut dyn FnMut(&[u8])) -> Drained {
+        let Self { rings, worker, .. } = self;
         self.polled = true;
-        records
+        rings.drain(now_ns, DRAIN_MAX, &mut |record| {
+            follow(worker, record);
+            each(record);
+        })
     }
 
     /// Fails also when the probes' thread has ended: that may not go unnoticed either.

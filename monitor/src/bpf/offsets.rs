@@ -85,6 +85,7 @@ pub fn config(btf: &Btf) -> Result<Config> {
         own_tgid: 0,
         own_port: 0,
         tls: 0,
+        ring_mask: 0,
     })
 }
 

@@ -94,7 +94,7 @@ pub(super) fn with_head(mut record: Request, head: &[u8]) -> Vec<u8> {
 
 pub(super) fn part(conn: u64, seq: u32, from: u32, bytes: &[u8]) -> Vec<u8> {
     let head = head_of(kind::HEAD_PART, HeadPart::SIZE + bytes.len());
-    [HeadPart { head, conn, seq, from }.as_bytes(), bytes].concat()
+    [HeadPart { head, conn, ts_ns: 2 * SECOND, seq, from }.as_bytes(), bytes].concat()
 }
 
 pub(super) fn close(conn: u64) -> Vec<u8> {
@@ -106,8 +106,9 @@ fn exec(file: &str) -> Vec<u8> {
     let head = head_of(kind::EXEC, Exec::SIZE + file.len());
     let record = Exec {
         head,
-        cgroup: 0,
         start_ns: 77 * SECOND,
+        ts_ns: 77 * SECOND,
+        cgroup: 0,
         tgid: 100,
         ppid: 1,
         uid: 33,
@@ -119,7 +120,7 @@ fn exec(file: &str) -> Vec<u8> {
 
 fn exit() -> Vec<u8> {
     let head = head_of(kind::EXIT, Exit::SIZE);
-    Exit { head, start_ns: 77 * SECOND, tgid: 100, code: 0 }.as_bytes().to_vec()
+    Exit { head, start_ns: 77 * SECOND, ts_ns: 78 * SECOND, tgid: 100, code: 0 }.as_bytes().to_vec()
 }
 
 pub(super) fn core(settings: Settings) -> Core {

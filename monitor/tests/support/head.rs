@@ -122,7 +122,10 @@ fn said(head: &[u8], credential: Option<&[u8]>) -> (RequestRecord, Vec<String>) 
         feed(&mut core, &[connection(conn).as_bytes()]);
         if flags == request_flag::PARTS {
             let part = record_head(HeadPart::KIND, HeadPart::SIZE + from);
-            feed(&mut core, &[HeadPart { head: part, conn, seq: 0, from: 0 }.as_bytes(), &head[..from]]);
+            feed(
+                &mut core,
+                &[HeadPart { head: part, conn, ts_ns: 0, seq: 0, from: 0 }.as_bytes(), &head[..from]],
+            );
         }
         request(&mut core, conn, 0, flags, from, &head[from..], found);
         request(&mut core, conn, 1, request_flag::SAME_HEADERS, 0, &head[..line], found);
