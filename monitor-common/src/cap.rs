@@ -207,6 +207,10 @@ pub mod policy_flag {
     pub const HOSTS: u32 = 128;
     /// There is anything in `ACCESS`: the beginnings of heads that arrive in pieces are kept.
     pub const PATHS: u32 = 256;
+    /// Inbound requests may be denied: while somebody is over a cap they are decided about before the server has them.
+    pub const GATE: u32 = 512;
+    /// There are access levels that deny: inbound requests are always decided about before the server has them.
+    pub const LEVELS: u32 = 1024;
 }
 
 /// Key of `ACCESS`: a longest-prefix match on role and path, so the data is the role's number in network order, then the path.

@@ -1,9 +1,8 @@
 //! Connections: where they lead, who uses them, and telling the daemon about both.
 
-use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::generated::{
     bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
-    bpf_get_socket_cookie, bpf_ktime_get_ns,
+    bpf_ktime_get_ns,
 };
 use monitor_common::cap;
 use monitor_common::event::{self, cred, role, transport};
@@ -117,7 +116,7 @@ pub fn peer_pid(sk: u64) -> u32 {
 
 /// Whether a socket is plain TCP, so that `struct tcp_sock` is behind it.
 #[inline(always)]
-fn is_tcp(sk: u64) -> bool {
+pub fn is_tcp(sk: u64) -> bool {
     const TCP: u16 = 6;
     raw::kernel::<u16>(sk + config!(sock_protocol) as u64).unwrap_or(0) == TCP
 }
@@ -221,13 +220,12 @@ pub fn is_own(sk: u64) -> bool {
 /// Sets up a new plaintext connection; its memory is zero.
 ///
 /// # Safety
-/// `conn` must be writable; `sk` a socket that the cookie helper takes.
+/// `conn` must be writable.
 #[inline(always)]
-pub unsafe fn open(conn: *mut Conn, sk: *mut c_void, role: u8) {
+pub unsafe fn open(conn: *mut Conn, sk: u64, cookie: u64, role: u8) {
     // SAFETY: the caller's promise.
     unsafe {
-        let cookie = bpf_get_socket_cookie(sk);
-        learn_peer(sk as u64, cookie, &raw mut (*conn).peer);
+        learn_peer(sk, cookie, &raw mut (*conn).peer);
         (*conn).id = cookie;
         (*conn).transport = if (*conn).peer.family == AF_UNIX { transport::UNIX } else { transport::TCP };
         (*conn).role = role;
@@ -290,11 +288,12 @@ pub unsafe fn client_key(peer: *const Peer) -> u64 {
 /// # Safety
 /// `conn` and `scratch` must be valid.
 #[inline(always)]
-pub unsafe fn announce(conn: *mut Conn, scratch: *mut Scratch) {
-    let tgid = tgid();
+pub unsafe fn announce<const GATE: bool>(conn: *mut Conn, scratch: *mut Scratch) {
+    // a packet has no process
+    let tgid = if GATE { 0 } else { tgid() };
     // SAFETY: the caller's promise.
     unsafe {
-        if (*conn).told & told::CONN != 0 && (*conn).tgid == tgid {
+        if (*conn).told & told::CONN != 0 && (GATE || (*conn).tgid == tgid) {
             return;
         }
         (*conn).told |= told::CONN | told::SOMETHING;
@@ -307,14 +306,14 @@ pub unsafe fn announce(conn: *mut Conn, scratch: *mut Scratch) {
             conn: (*conn).id,
             ts_ns: ring::now(scratch),
             cookie: (*peer).cookie,
-            cgroup: bpf_get_current_cgroup_id(),
-            start_ns: raw::process_start(raw::task()),
+            cgroup: if GATE { 0 } else { bpf_get_current_cgroup_id() },
+            start_ns: if GATE { 0 } else { raw::process_start(raw::task()) },
             local: core::mem::transmute::<[u64; 2], [u8; 16]>((*peer).local),
             remote: core::mem::transmute::<[u64; 2], [u8; 16]>((*peer).remote),
             comm: [0; 16],
             netns: (*peer).netns,
             tgid,
-            uid: bpf_get_current_uid_gid() as u32,
+            uid: if GATE { 0 } else { bpf_get_current_uid_gid() as u32 },
             local_port: (*peer).local_port,
             remote_port: (*peer).remote_port,
             family: (*peer).family,
@@ -324,7 +323,9 @@ pub unsafe fn announce(conn: *mut Conn, scratch: *mut Scratch) {
             joined: (*conn).joined,
             pad: [0; 18],
         });
-        bpf_get_current_comm((&raw mut (*record).comm).cast(), 16);
+        if !GATE {
+            bpf_get_current_comm((&raw mut (*record).comm).cast(), 16);
+        }
         ring::send(&*record, Counter::LostState);
     }
 }

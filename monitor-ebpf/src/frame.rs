@@ -1,7 +1,8 @@
 //! Runs the framing of `monitor-common` over a call's bytes, and turns what it finds into counts and records.
 
+use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::cty::{c_long, c_void};
-use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_user};
+use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_user, bpf_skb_load_bytes};
 use core::mem::offset_of;
 use monitor_common::event::{self, CREDS, request_flag, response_flag};
 use monitor_common::http1::{
@@ -11,7 +12,7 @@ use monitor_common::kernel::{IdentityCount, IdentityKey};
 use monitor_common::ledger::Counter;
 
 use crate::conn::{self, ANONYMOUS};
-use crate::maps::{Conn, IDENTITIES, NAMES, SCRATCH, Scratch, count, told};
+use crate::maps::{Conn, GATE_SCRATCH, IDENTITIES, NAMES, SCRATCH, Scratch, count, told};
 use crate::{judge, raw, ring};
 
 /// Upper bound of ticks a call: each consumes a byte at least, and a call moves at most 2 GiB, of which bodies are
@@ -20,11 +21,13 @@ const MAX_TICKS: u32 = 1 << 20;
 
 /// One step's view of a connection. The direction is read once a step: pointers and branches that derive from one value let
 /// the verifier see that they belong together (a third of the instructions).
-struct Frame {
+struct Frame<const GATE: bool> {
     dir: usize,
     conn: *mut Conn,
     scratch: *mut Scratch,
     names: *const Names,
+    /// The packet, at the gate.
+    skb: *mut __sk_buff,
 }
 
 /// Distance between the two directions' parts of [`http1::Conn`].
@@ -34,7 +37,17 @@ const MEMO: usize = offset_of!(http1::Conn, resp_memo) - offset_of!(http1::Conn,
 /// Takes this CPU's working memory. `None` when another hook holds it (counted: its bytes are lost).
 #[inline(always)]
 pub fn scratch() -> Option<*mut Scratch> {
-    let scratch = SCRATCH.get_ptr_mut(0)?;
+    take(SCRATCH.get_ptr_mut(0)?)
+}
+
+/// As [`scratch`], for the packet hooks: they can interrupt the others.
+#[inline(always)]
+pub fn gate_scratch() -> Option<*mut Scratch> {
+    take(GATE_SCRATCH.get_ptr_mut(0)?)
+}
+
+#[inline(always)]
+fn take(scratch: *mut Scratch) -> Option<*mut Scratch> {
     // SAFETY: this CPU's entry; a nested hook sees `busy` and leaves.
     unsafe {
         if core::ptr::read_volatile(&raw const (*scratch).busy) != 0 {
@@ -58,7 +71,7 @@ pub unsafe fn release(scratch: *mut Scratch) {
     unsafe { core::ptr::write_volatile(&raw mut (*scratch).busy, 0) }
 }
 
-impl Frame {
+impl<const GATE: bool> Frame<GATE> {
     /// Address of window byte `offset`, or of the bytes in front of it where a record is built.
     #[inline(always)]
     fn window(&self, offset: u32, back: usize) -> *mut u8 {
@@ -74,10 +87,10 @@ impl Frame {
     /// # Safety
     /// The pointers must be valid.
     #[inline(always)]
-    unsafe fn new(conn: *mut Conn, scratch: *mut Scratch, names: *const Names) -> Self {
+    unsafe fn new(conn: *mut Conn, scratch: *mut Scratch, names: *const Names, skb: *mut __sk_buff) -> Self {
         // SAFETY: the caller's promise.
         let dir = unsafe { ((*scratch).response & 1) as usize };
-        Self { dir, conn, scratch, names }
+        Self { dir, conn, scratch, names, skb }
     }
 
     /// The view of a call that begins: sets its direction.
@@ -90,7 +103,7 @@ impl Frame {
         // SAFETY: the caller's promise.
         unsafe {
             (*scratch).response = response as u32;
-            Some(Self::new(conn, scratch, names))
+            Some(Self::new(conn, scratch, names, core::ptr::null_mut()))
         }
     }
 
@@ -108,7 +121,7 @@ impl Frame {
                 IdentityKey { fp: (*stream).fp[0], cred: (*stream).cred[0] as u32, role: role as u32 }
             };
             charge(&key);
-            conn::announce(conn, self.scratch);
+            conn::announce::<GATE>(conn, self.scratch);
             let cur = self.cur();
             let from = (*stream).shipped;
             let at = (*cur).head_at;
@@ -228,7 +241,7 @@ fn charge(key: &IdentityKey) {
 
 // SAFETY: the window is memory of this CPU that no reference points to, with slack behind it; state is socket storage, a map
 // value or scratch, distinct from each other; the names are written before the programs are attached.
-unsafe impl Env for Frame {
+unsafe impl<const GATE: bool> Env for Frame<GATE> {
     #[inline(always)]
     fn resp(&self) -> bool {
         self.dir != 0
@@ -269,6 +282,15 @@ unsafe impl Env for Frame {
     #[inline(always)]
     fn fill(&mut self, to: u32, src: u64, n: u32) -> bool {
         let n = clamp(n);
+        if GATE {
+            if n == 0 {
+                return false; // the verifier does not know that there is something to copy
+            }
+            // SAFETY: as below; the helper checks the packet's bounds.
+            let result =
+                unsafe { bpf_skb_load_bytes(self.skb.cast(), src as u32, self.window(to & 63, 0).cast(), n) };
+            return result == 0;
+        }
         // SAFETY: at most WIN bytes to one of the first 64 window bytes: inside window and tail.
         let result = unsafe { bpf_probe_read_user(self.window(to & 63, 0).cast(), n, src as *const c_void) };
         if result != 0 {
@@ -283,8 +305,10 @@ unsafe impl Env for Frame {
             if self.resp() {
                 (*self.conn).response_ts = ring::now(self.scratch);
             } else {
-                self.request();
-                judge::begin(self.conn, self.scratch, self.stream(), (*self.cur()).head_at);
+                if !GATE {
+                    self.request();
+                }
+                judge::begin::<GATE>(self.conn, self.scratch, self.stream(), (*self.cur()).head_at);
             }
         }
     }
@@ -295,7 +319,10 @@ unsafe impl Env for Frame {
             (*self.conn).told |= told::SOMETHING;
             let stream = self.stream();
             let n = window_bytes(to.wrapping_sub(from));
-            judge::keep(self.conn, (*stream).shipped, self.window(from, 0), n);
+            judge::keep::<GATE>(self.conn, (*stream).shipped, self.window(from, 0), n);
+            if GATE {
+                return;
+            }
             let record = self.window(from, event::HeadPart::SIZE);
             record.cast::<event::HeadPart>().write_unaligned(event::HeadPart {
                 head: ring::head(event::HeadPart::KIND, event::HeadPart::SIZE as u32 + n),
@@ -316,6 +343,11 @@ unsafe impl Env for Frame {
     }
     #[inline(always)]
     fn desync(&mut self) {
+        if GATE {
+            // SAFETY: valid connection.
+            unsafe { (*self.conn).synced = 0 }
+            return;
+        }
         // SAFETY: valid connection.
         let shared = unsafe { &*self.shared() };
         // what never had a message was no HTTP
@@ -328,13 +360,13 @@ unsafe impl Env for Frame {
 unsafe extern "C" fn step(_index: u32, context: *mut c_void) -> c_long {
     // SAFETY: the context is the `Frame` of `run`; copied, since it holds pointers only.
     let mut frame = unsafe {
-        let context = context.cast::<Frame>();
-        Frame::new((*context).conn, (*context).scratch, (*context).names)
+        let context = context.cast::<Frame<false>>();
+        Frame::<false>::new((*context).conn, (*context).scratch, (*context).names, core::ptr::null_mut())
     };
     // SAFETY: valid pointers.
     unsafe {
         if judge::pending(frame.scratch) {
-            judge::step(frame.conn, frame.scratch);
+            judge::step::<false>(frame.conn, frame.scratch);
             return 0;
         }
     }
@@ -367,7 +399,7 @@ unsafe extern "C" fn step(_index: u32, context: *mut c_void) -> c_long {
 pub unsafe fn run(conn: *mut Conn, scratch: *mut Scratch, response: bool, address: u64, n: u32) {
     // SAFETY: the caller's promise.
     unsafe {
-        let Some(mut frame) = Frame::begin(conn, scratch, response) else { return };
+        let Some(mut frame) = Frame::<false>::begin(conn, scratch, response) else { return };
         (*scratch).between = 0;
         (*scratch).ask.stage = 0;
         http1::begin(&mut frame, address, n);
@@ -376,6 +408,53 @@ pub unsafe fn run(conn: *mut Conn, scratch: *mut Scratch, response: bool, addres
             // VERIFIER(6.18): giving the stream up here keeps its direction alive over the loop, which doubles the work
             count(Counter::Truncated, 1);
         }
+    }
+}
+
+/// One bounded step of [`gate`].
+unsafe extern "C" fn gate_step(_index: u32, context: *mut c_void) -> c_long {
+    // SAFETY: the context is the `Frame` of `gate`; copied, since it holds pointers only.
+    let mut frame = unsafe {
+        let context = context.cast::<Frame<true>>();
+        Frame::<true>::new((*context).conn, (*context).scratch, (*context).names, (*context).skb)
+    };
+    // SAFETY: valid pointers.
+    unsafe {
+        if judge::pending(frame.scratch) {
+            judge::step::<true>(frame.conn, frame.scratch);
+            return 0;
+        }
+        if (*frame.scratch).ask.emit != 0 {
+            // the server will not see it: it is counted and reported here, and nothing behind it matters
+            (*frame.scratch).cur.head_at = (*frame.scratch).ask.line_at;
+            (*frame.conn).http.shared.req_seq = (*frame.scratch).ask.seq;
+            frame.request();
+            return 1;
+        }
+        if (*frame.scratch).between != 0 {
+            return 1;
+        }
+        (*frame.scratch).between = http1::tick(&mut frame) as u8;
+    }
+    0
+}
+
+/// Frames `n` bytes of a packet from byte `offset` on, and decides about the requests whose heads are complete.
+///
+/// # Safety
+/// `conn` and `scratch` must be valid, the scratch taken; `skb` the packet of this program.
+#[inline(always)]
+pub unsafe fn gate(conn: *mut Conn, scratch: *mut Scratch, skb: *mut __sk_buff, offset: u32, n: u32) {
+    let Some(names) = NAMES.get_ptr(judge::hosts() * 2) else { return };
+    // SAFETY: the caller's promise.
+    unsafe {
+        (*scratch).response = 0;
+        (*scratch).between = 0;
+        (*scratch).ask.stage = 0;
+        (*scratch).ask.emit = 0;
+        let mut frame = Frame::<true>::new(conn, scratch, names, skb);
+        http1::begin(&mut frame, offset as u64, n);
+        bpf_loop(MAX_TICKS, gate_step as *const () as *mut c_void, (&raw mut frame).cast(), 0);
     }
 }
 
@@ -402,7 +481,7 @@ pub unsafe fn give_up(conn: *mut Conn, response: bool) {
 pub unsafe fn skip(conn: *mut Conn, scratch: *mut Scratch, response: bool, n: u32) {
     // SAFETY: the caller's promise.
     unsafe {
-        let Some(mut frame) = Frame::begin(conn, scratch, response) else { return };
+        let Some(mut frame) = Frame::<false>::begin(conn, scratch, response) else { return };
         http1::skip(&mut frame, n as u64);
     }
 }
@@ -415,7 +494,7 @@ pub unsafe fn skip(conn: *mut Conn, scratch: *mut Scratch, response: bool, n: u3
 pub unsafe fn finish(conn: *mut Conn, scratch: *mut Scratch) {
     // SAFETY: the caller's promise.
     unsafe {
-        let Some(mut frame) = Frame::begin(conn, scratch, true) else { return };
+        let Some(mut frame) = Frame::<false>::begin(conn, scratch, true) else { return };
         match http1::eof(&mut frame) {
             http1::Eof::Idle | http1::Eof::Closed => {}
             http1::Eof::Cut => frame.response(response_flag::AT_CLOSE),

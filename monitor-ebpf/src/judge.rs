@@ -13,7 +13,7 @@
 //! request may be refused that had been admitted a moment later, never the other way round.
 
 use aya_ebpf::bindings::BPF_NOEXIST;
-use aya_ebpf::helpers::generated::{bpf_get_current_cgroup_id, bpf_probe_read_kernel};
+use aya_ebpf::helpers::generated::{bpf_get_current_cgroup_id, bpf_ktime_get_ns, bpf_probe_read_kernel};
 use aya_ebpf::maps::lpm_trie::Key;
 use monitor_common::cap::{
     Bucket, BucketKey, RULES_EACH, Subject, SubjectKey, VERDICTS, action, policy_flag, reason, scope, space,
@@ -27,8 +27,8 @@ use monitor_common::path::{self, Reading};
 
 use crate::hooks::fence;
 use crate::maps::{
-    ACCEPTED, ACCESS, Ask, BUCKETS, CAP_COUNTS, Conn, EACH, EVERY, LINES, NETWORKS, NetworkData, POLICY,
-    PathKey, RULES, STRANGERS, SUBJECTS, SUBJECTS_EACH, Scratch, TODO, Todo, ZERO_LINE, count,
+    ACCEPTED, ACCESS, Ask, BUCKETS, CAP_COUNTS, Conn, EACH, EVERY, LINES, NETWORKS, NetworkData, OVER,
+    POLICY, PathKey, RULES, STRANGERS, SUBJECTS, SUBJECTS_EACH, Scratch, TODO, Todo, ZERO_LINE, count,
 };
 use crate::{conn, frame, raw, ring};
 
@@ -58,8 +58,13 @@ const _: () = assert!(EXECUTABLE + 1 == SUBJECTS_EACH);
 /// Masks of indices, which the verifier must see on the register that is used.
 const SUBJECT_MASK: u32 = SUBJECTS_EACH as u32 - 1;
 const TODO_MASK: u32 = TODO as u32 - 1;
+/// How long after a denial somebody is taken to be over a cap.
+const OVER_NS: u64 = 10_000_000_000;
 /// `SubjectKey::kind` of a place that nobody takes.
 const NOBODY: u32 = u32::MAX;
+
+/// A bucket that was never used. Read-only data: a map value.
+static NEW_BUCKET: Bucket = Bucket { tat: 0, admitted: 0, refused: 0 };
 
 /// Whether there is anything to decide: one load while there is not.
 #[inline(always)]
@@ -74,6 +79,22 @@ fn policy() -> Option<u32> {
 #[inline(always)]
 pub fn is_early() -> bool {
     policy().is_some_and(|flags| flags & policy_flag::EARLY != 0)
+}
+
+/// Whether inbound requests are decided about before the server has them: always where access levels deny, else while somebody
+/// is over a cap. One load while neither is so.
+#[inline(always)]
+pub fn is_gated() -> bool {
+    let Some(flags) = policy() else { return false };
+    if flags & policy_flag::LEVELS != 0 {
+        return true;
+    }
+    // SAFETY: one word; the helper takes no arguments.
+    flags & policy_flag::GATE != 0
+        && OVER.get_ptr(0).is_some_and(|over| unsafe {
+            let until = core::ptr::read_volatile(over);
+            until != 0 && bpf_ktime_get_ns() < until
+        })
 }
 
 /// 1 when caps tell destination hosts apart, so that they are fingerprinted.
@@ -97,11 +118,17 @@ fn in_force(now: u64) -> bool {
 /// # Safety
 /// The pointers must be valid.
 #[inline(always)]
-pub unsafe fn begin(conn: *mut Conn, scratch: *mut Scratch, stream: *const Stream, line_at: u32) {
+pub unsafe fn begin<const GATE: bool>(
+    conn: *mut Conn,
+    scratch: *mut Scratch,
+    stream: *const Stream,
+    line_at: u32,
+) {
     let Some(flags) = policy() else { return };
     // SAFETY: the caller's promise.
     unsafe {
-        if (*conn).fenced != 0 {
+        let before_the_gate = ((*conn).http.shared.req_seq.wrapping_sub((*conn).judged) as i32) < 0;
+        if (*conn).fenced != 0 || (!GATE && before_the_gate) {
             return;
         }
         if !in_force(ring::now(scratch)) {
@@ -143,7 +170,8 @@ pub unsafe fn begin(conn: *mut Conn, scratch: *mut Scratch, stream: *const Strea
         // the other end of an outbound connection is nobody's client
         (*ask).subjects[CLIENT] = if direction == role::INBOUND as u32 { client } else { nobody };
         let (mut cgroup, mut executable) = (nobody, nobody);
-        if flags & policy_flag::WORKLOADS != 0 {
+        // a packet has no process
+        if !GATE && flags & policy_flag::WORKLOADS != 0 {
             cgroup = SubjectKey { value: bpf_get_current_cgroup_id(), kind: subject::CGROUP, direction };
             executable = SubjectKey { value: conn::executable(), kind: subject::EXECUTABLE, direction };
         }
@@ -175,18 +203,18 @@ pub unsafe fn pending(scratch: *mut Scratch) -> bool {
 /// # Safety
 /// The pointers must be valid.
 #[inline(always)]
-pub unsafe fn step(conn: *mut Conn, scratch: *mut Scratch) {
+pub unsafe fn step<const GATE: bool>(conn: *mut Conn, scratch: *mut Scratch) {
     // SAFETY: the caller's promise.
     unsafe {
         let ask = &raw mut (*scratch).ask;
         match core::ptr::read_volatile(&raw const (*ask).stage) {
             stage::SUBJECT => of_subject(conn, scratch, ask),
-            stage::PATH => of_byte(conn, scratch, ask),
+            stage::PATH => of_byte::<GATE>(conn, scratch, ask),
             stage::ACCESS => of_level(scratch, ask),
             stage::ROUTES => of_routes(scratch, ask),
             stage::ASK => of_rule(scratch, ask),
             stage::REFUND => give_back(ask),
-            _ => end(conn, scratch, ask),
+            _ => end::<GATE>(conn, scratch, ask),
         }
     }
 }
@@ -204,7 +232,7 @@ unsafe fn of_subject(conn: *mut Conn, scratch: *mut Scratch, ask: *mut Ask) {
             (*ask).stage = if (*ask).flags & policy_flag::PATHS == 0 { stage::ASK } else { stage::PATH };
             (*scratch).path.begin();
         }
-        let key = (*ask).subjects[opaque(at) as usize & SUBJECT_MASK as usize];
+        let key = &(*ask).subjects[opaque(at) as usize & SUBJECT_MASK as usize];
         (*ask).access[opaque(at) as usize & SUBJECT_MASK as usize] = 0;
         if key.kind == NOBODY {
             return;
@@ -215,8 +243,8 @@ unsafe fn of_subject(conn: *mut Conn, scratch: *mut Scratch, ask: *mut Ask) {
             return;
         }
         let found = if at as usize == NETWORK {
-            let network: Key<NetworkData> = network_key(conn, key.direction);
-            NETWORKS.get(network).map(core::ptr::from_ref)
+            network_key(conn, key.direction, &mut (*ask).network);
+            NETWORKS.get(&(*ask).network).map(core::ptr::from_ref)
         } else {
             SUBJECTS.get_ptr(key)
         };
@@ -277,7 +305,7 @@ unsafe fn list(ask: *mut Ask, found: *const Subject, at: u32) {
 
 /// Reads the next byte of the request line.
 #[inline(always)]
-unsafe fn of_byte(conn: *mut Conn, scratch: *mut Scratch, ask: *mut Ask) {
+unsafe fn of_byte<const GATE: bool>(conn: *mut Conn, scratch: *mut Scratch, ask: *mut Ask) {
     // SAFETY: the caller's promise.
     unsafe {
         let path = &mut (*scratch).path;
@@ -305,19 +333,26 @@ unsafe fn of_byte(conn: *mut Conn, scratch: *mut Scratch, ask: *mut Ask) {
     }
 }
 
+/// Key of a connection's line: packets and calls each keep their own.
+#[inline(always)]
+unsafe fn line_of<const GATE: bool>(conn: *mut Conn) -> u64 {
+    // SAFETY: the caller's promise.
+    unsafe { (*conn).id | (GATE as u64) << 62 }
+}
+
 /// Keeps the beginning of a head that leaves the window before it is complete.
 ///
 /// # Safety
 /// The pointers must be valid; `n` bytes at `bytes` readable.
 #[inline(always)]
-pub unsafe fn keep(conn: *mut Conn, shipped: u32, bytes: *const u8, n: u32) {
+pub unsafe fn keep<const GATE: bool>(conn: *mut Conn, shipped: u32, bytes: *const u8, n: u32) {
     const MOST: u32 = path::LINE - 1;
     if shipped > MOST || policy().is_none_or(|flags| flags & policy_flag::PATHS == 0) {
         return;
     }
     // SAFETY: the caller's promise.
     unsafe {
-        let id = (*conn).id;
+        let id = line_of::<GATE>(conn);
         if shipped == 0
             && let Some(zero) = ZERO_LINE.get_ptr(0)
         {
@@ -402,18 +437,16 @@ unsafe fn of_level(scratch: *mut Scratch, ask: *mut Ask) {
 
 /// The address of a connection's peer, in full.
 #[inline(always)]
-unsafe fn network_key(conn: *mut Conn, direction: u32) -> Key<NetworkData> {
-    // SAFETY: the caller's promise.
-    let [high, low] = unsafe { (*conn).peer.remote };
-    let mut data = [0; 20];
-    // SAFETY: 4 and twice 8 bytes of an array of 20.
+unsafe fn network_key(conn: *mut Conn, direction: u32, key: *mut Key<NetworkData>) {
+    // SAFETY: the caller's promise; 4 and twice 8 bytes of an array of 20.
     unsafe {
-        let to = data.as_mut_ptr();
+        let [high, low] = (*conn).peer.remote;
+        let to = (&raw mut (*key).data).cast::<u8>();
+        (&raw mut (*key).prefix_len).write_unaligned(160);
         to.cast::<u32>().write_unaligned(direction.to_be());
         to.add(4).cast::<u64>().write_unaligned(high);
         to.add(12).cast::<u64>().write_unaligned(low);
     }
-    Key::new(160, data)
 }
 
 /// The bucket of the rule that is asked, for the subject that it is asked for. Null when there is none and none can be made.
@@ -426,16 +459,18 @@ unsafe fn bucket(ask: *mut Ask, todo: Todo, kind: u8) -> *mut Bucket {
     // SAFETY: the caller's promise.
     unsafe {
         let subject = (*ask).subjects[opaque(todo.subject as u32) as usize & SUBJECT_MASK as usize];
-        let mut key = BucketKey { subject, rule, pad: 0 };
+        // VERIFIER(6.1): "combined stack size of 3 calls is 544": keys are not built on the stack
+        let key = &mut (*ask).bucket;
+        *key = BucketKey { subject, rule, pad: 0 };
         if kind == scope::EACH_CREDENTIAL {
-            let accepted = subject.direction == role::OUTBOUND as u32 || ACCEPTED.get_ptr(subject).is_some();
+            let accepted =
+                key.subject.direction == role::OUTBOUND as u32 || ACCEPTED.get_ptr(&key.subject).is_some();
             if accepted {
-                let known = EACH.get_ptr_mut(key);
-                if let Some(known) = known {
+                if let Some(known) = EACH.get_ptr_mut(&*key) {
                     return known;
                 }
-                if EACH.insert(key, Bucket { tat: 0, admitted: 0, refused: 0 }, BPF_NOEXIST as u64).is_ok() {
-                    return EACH.get_ptr_mut(key).unwrap_or(core::ptr::null_mut());
+                if EACH.insert(&*key, &NEW_BUCKET, BPF_NOEXIST as u64).is_ok() {
+                    return EACH.get_ptr_mut(&*key).unwrap_or(core::ptr::null_mut());
                 }
             }
             // A stranger is charged at its address, so that inventing credentials buys nothing. Behind a proxy the address
@@ -444,11 +479,11 @@ unsafe fn bucket(ask: *mut Ask, todo: Todo, kind: u8) -> *mut Bucket {
                 key.subject = (*ask).client;
             }
         }
-        if let Some(known) = STRANGERS.get_ptr_mut(key) {
+        if let Some(known) = STRANGERS.get_ptr_mut(&*key) {
             return known;
         }
-        let _ = STRANGERS.insert(key, Bucket { tat: 0, admitted: 0, refused: 0 }, BPF_NOEXIST as u64);
-        STRANGERS.get_ptr_mut(key).unwrap_or(core::ptr::null_mut())
+        let _ = STRANGERS.insert(&*key, &NEW_BUCKET, BPF_NOEXIST as u64);
+        STRANGERS.get_ptr_mut(&*key).unwrap_or(core::ptr::null_mut())
     }
 }
 
@@ -570,7 +605,7 @@ fn tally(rule: u16, verdict: u32, n: u64) {
 
 /// The decision is made: enforces and reports it.
 #[inline(always)]
-unsafe fn end(conn: *mut Conn, scratch: *mut Scratch, ask: *mut Ask) {
+unsafe fn end<const GATE: bool>(conn: *mut Conn, scratch: *mut Scratch, ask: *mut Ask) {
     // SAFETY: the caller's promise.
     unsafe {
         (*ask).stage = stage::IDLE;
@@ -582,6 +617,12 @@ unsafe fn end(conn: *mut Conn, scratch: *mut Scratch, ask: *mut Ask) {
         let by_cap = (*ask).reason == reason::CAP as u32;
         let mut enforced = enforced::NOT;
         if denied {
+            (*ask).emit = GATE as u32;
+            if (*conn).role == role::INBOUND
+                && let Some(over) = OVER.get_ptr_mut(0)
+            {
+                core::ptr::write_volatile(over, ring::now(scratch) + OVER_NS);
+            }
             if by_cap {
                 tally((*ask).by as u16, verdict::DENY, 1);
             }

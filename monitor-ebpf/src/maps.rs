@@ -126,6 +126,14 @@ pub struct Conn {
     pub ahead: u32,
     /// Number of the request that was denied.
     pub denied: u32,
+    /// Requests below this number were decided about before the server had them.
+    pub judged: u32,
+    /// Of a gate: sequence number of the next byte.
+    pub next: u32,
+    /// Of a gate: 1 while it follows the stream.
+    pub synced: u32,
+    /// Zero.
+    pub pad2: u32,
 }
 
 /// Bits of [`Conn::told`].
@@ -211,8 +219,8 @@ pub struct Ask {
     pub line_at: u32,
     /// Bytes of the head that were shipped: their beginning is in `LINES`.
     pub shipped: u32,
-    /// Zero.
-    pub pad: u32,
+    /// 1 when the request was denied and has to be reported.
+    pub emit: u32,
     /// `policy_flag`s of this decision.
     pub flags: u32,
     /// `role` of the connection.
@@ -245,6 +253,8 @@ pub struct Ask {
     pub todo: [Todo; TODO],
     /// Key of the bucket that is asked.
     pub bucket: BucketKey,
+    /// Key of the network that is asked.
+    pub network: Key<NetworkData>,
     /// Fingerprint of the destination host, 0 when not known.
     pub host: u64,
     /// Bits of the routes that the path falls under.
@@ -296,6 +306,9 @@ pub static MARKS: SkStorage<Mark> = SkStorage::new();
 /// Plaintext HTTP connections; lives and dies with the socket.
 #[btf_map]
 pub static CONNS: SkStorage<Conn> = SkStorage::new();
+/// Inbound plaintext connections as the packets show them, ahead of [`CONNS`]; see [`crate::hooks::gate`].
+#[btf_map]
+pub static GATES: SkStorage<Conn> = SkStorage::new();
 /// TLS call in progress per thread; lives and dies with the thread.
 #[unsafe(link_section = ".maps")]
 #[unsafe(export_name = "CALLS")]
@@ -312,6 +325,12 @@ pub static ZERO: Array<Conn> = Array::with_max_entries(1, 0);
 /// Working memory.
 #[map]
 pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+/// Working memory of the packet hooks, which can interrupt the others.
+#[map]
+pub static GATE_SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+/// Time until which somebody is taken to be over a cap.
+#[map]
+pub static OVER: Array<u64> = Array::with_max_entries(1, 0);
 /// Header names and the fingerprint key: for requests, for responses, and for requests while destination hosts matter.
 #[map]
 pub static NAMES: Array<Names> = Array::with_max_entries(3, 0);

@@ -60,6 +60,8 @@ pub trait Sensor: Send {
 pub struct Need {
     /// Requests may be denied: connections are cut.
     pub fences: bool,
+    /// Inbound requests may be denied: they are seen before the server has them.
+    pub gate: bool,
     /// Outbound requests may be denied: they are seen before they leave.
     pub early: bool,
 }

@@ -2,6 +2,7 @@
 
 mod bench;
 pub mod fence;
+pub mod gate;
 mod life;
 mod socket;
 mod tls;

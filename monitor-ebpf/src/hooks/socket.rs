@@ -8,14 +8,14 @@
 
 use aya_ebpf::bindings::BPF_SK_STORAGE_GET_F_CREATE;
 use aya_ebpf::cty::c_void;
-use aya_ebpf::helpers::generated::bpf_sk_storage_delete;
+use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_sk_storage_delete};
 use aya_ebpf::macros::{btf_tracepoint, fentry, fexit};
 use aya_ebpf::programs::{BtfTracePointContext, FEntryContext, FExitContext};
 use monitor_common::event::{role, transport};
 use monitor_common::http1::{Start, phase, plausible};
 use monitor_common::ledger::Counter;
 
-use crate::hooks::tls;
+use crate::hooks::{gate, tls};
 use crate::maps::{CHECKS, CONNS, Conn, MARKS, Mark, Scratch, config, conn_of, count, is_on, mark, storage};
 use crate::raw::{self, Buffers, Found};
 use crate::{conn, frame, judge};
@@ -141,8 +141,15 @@ fn take(sk: *mut c_void, known: *mut Conn, n: i32, skip: u32, way: Way, early: b
             } else if way == Way::Send {
                 framed = conn::was_framed(conn, ret as u32);
             }
+            // asked twice, so that the verifier need not walk the framing for both answers
+            if way == Way::Receive && judge::is_gated() {
+                gate::follow(sk, conn);
+            }
             if !framed {
                 data(conn, scratch, &buffers, ret as u32, way);
+            }
+            if way == Way::Receive && judge::is_gated() {
+                gate::sync(sk, conn);
             }
         }
     }
@@ -287,7 +294,7 @@ fn first_bytes(sk: *mut c_void, buffers: &Buffers, start: Start, n: u32, way: Wa
     }
     // SAFETY: fresh socket storage, zero.
     unsafe {
-        conn::open(conn, sk, side);
+        conn::open(conn, sk as u64, bpf_get_socket_cookie(sk), side);
         if start == Start::Response {
             conn::join(conn);
         }

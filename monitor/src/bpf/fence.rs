@@ -1,4 +1,4 @@
-//! Attaches the fences to the root of cgroup v2.
+//! Attaches fences and gate to the root of cgroup v2.
 
 use std::fs::File;
 
@@ -9,31 +9,38 @@ use aya::programs::{CgroupAttachMode, CgroupSkb, CgroupSkbAttachType};
 use crate::view::HookRow;
 use crate::workload::cgroup2_root;
 
-/// The programs and where they go.
-const PROGRAMS: [(&str, CgroupSkbAttachType); 2] =
+/// A program and where it goes.
+type Program = (&'static str, CgroupSkbAttachType);
+/// The fences.
+pub const FENCES: [Program; 2] =
     [("fence_out", CgroupSkbAttachType::Egress), ("fence_in", CgroupSkbAttachType::Ingress)];
+/// The gate.
+pub const GATE: [Program; 1] = [("gate_in", CgroupSkbAttachType::Ingress)];
 
-/// Loads and attaches them. They stay until the object is dropped.
+/// Loads and attaches programs, all or none. They stay until the object is dropped.
 ///
 /// # Errors
 /// What is missing.
-pub fn attach(ebpf: &mut Ebpf) -> Result<Vec<HookRow>> {
+pub fn attach(ebpf: &mut Ebpf, programs: &[Program]) -> Result<Vec<HookRow>> {
+    let rows: Result<Vec<_>> = programs.iter().map(|program| attach_one(ebpf, program)).collect();
+    if rows.is_err() {
+        for (name, _) in programs {
+            if let Some(Ok(program)) = ebpf.program_mut(name).map(<&mut CgroupSkb>::try_from) {
+                let _ = program.unload();
+            }
+        }
+    }
+    rows
+}
+
+fn attach_one(ebpf: &mut Ebpf, (name, side): &Program) -> Result<HookRow> {
     let root = cgroup2_root().context("no cgroup2 file system is mounted: nothing can be denied")?;
     let cgroup = File::open(&root).with_context(|| format!("cannot open {}", root.display()))?;
-    let mut rows = Vec::new();
-    for (name, side) in PROGRAMS {
-        let program = ebpf.program_mut(name).context("the kernel side lacks one of its programs")?;
-        let program: &mut CgroupSkb = program.try_into()?;
-        program.load().with_context(|| format!("cannot load {name}"))?;
-        program
-            .attach(&cgroup, side, CgroupAttachMode::Single)
-            .with_context(|| format!("cannot attach {name} to {}", root.display()))?;
-        rows.push(HookRow {
-            name: name.into(),
-            target: root.display().to_string(),
-            mandatory: true,
-            attached: true,
-        });
-    }
-    Ok(rows)
+    let program = ebpf.program_mut(name).context("the kernel side lacks one of its programs")?;
+    let program: &mut CgroupSkb = program.try_into()?;
+    program.load().with_context(|| format!("cannot load {name}"))?;
+    program
+        .attach(&cgroup, *side, CgroupAttachMode::Single)
+        .with_context(|| format!("cannot attach {name} to {}", root.display()))?;
+    Ok(HookRow { name: (*name).into(), target: root.display().to_string(), mandatory: true, attached: true })
 }

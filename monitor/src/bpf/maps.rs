@@ -59,7 +59,7 @@ pub fn set_excluded(ebpf: &mut Ebpf, files: &[FileKey]) -> Result<()> {
 pub struct TlsConn([u64; CONN_WORDS]);
 
 /// Size of the kernel side's `Conn` in words: the framing and what stands around it.
-const CONN_WORDS: usize = (size_of::<monitor_common::http1::Conn>() + 3 * 8 + 56 + 24) / 8;
+const CONN_WORDS: usize = (size_of::<monitor_common::http1::Conn>() + 3 * 8 + 56 + 40) / 8;
 
 // SAFETY: integers only.
 unsafe impl aya::Pod for TlsConn {}

@@ -54,7 +54,14 @@ impl Worker {
     pub fn start(ebpf: Ebpf, probes: Option<Probes>) -> Result<Self> {
         let (events, inbox) = channel();
         let shown = Arc::new(Mutex::new(Shown::default()));
-        let job = Job { ebpf, probes, fences: Vec::new(), early: None, shown: Arc::clone(&shown) };
+        let job = Job {
+            ebpf,
+            probes,
+            fences: Vec::new(),
+            gate: Vec::new(),
+            early: None,
+            shown: Arc::clone(&shown),
+        };
         job.show();
         let thread = std::thread::Builder::new().name("weir-probes".into()).spawn(move || job.run(&inbox));
         let thread = thread.context("cannot start the thread that probes libraries")?;
@@ -119,6 +126,8 @@ struct Job {
     probes: Option<Probes>,
     /// The fences, once they are attached.
     fences: Vec<HookRow>,
+    /// The gate, once it is attached.
+    gate: Vec<HookRow>,
     /// The hook that sees sends before they leave, once it is attached.
     early: Option<HookRow>,
     shown: Arc<Mutex<Shown>>,
@@ -158,7 +167,10 @@ impl Job {
 
     fn prepare(&mut self, need: Need) -> Result<()> {
         if need.fences && self.fences.is_empty() {
-            self.fences = fence::attach(&mut self.ebpf)?;
+            self.fences = fence::attach(&mut self.ebpf, &fence::FENCES)?;
+        }
+        if need.gate && self.gate.is_empty() {
+            self.gate = fence::attach(&mut self.ebpf, &fence::GATE)?;
         }
         if need.early && self.early.is_none() {
             self.start_early()?;
@@ -184,7 +196,7 @@ impl Job {
             Some(ProgramStats { name: name.to_owned(), run_ns, runs: info.run_count() })
         });
         let rows = self.probes.iter().flat_map(Probes::rows);
-        let hooks = self.fences.iter().chain(&self.early).cloned();
+        let hooks = self.fences.iter().chain(&self.gate).chain(&self.early).cloned();
         let probes = hooks.chain(rows).collect();
         let now = Shown { probes, programs: programs.collect() };
         *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = now;

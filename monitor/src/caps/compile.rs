@@ -223,7 +223,10 @@ impl Compiler<'_> {
                 self.tables.paths.insert((level, grant.prefix.clone().into_bytes()), value);
             }
             let flags = if role.access_action == Action::Deny { 0 } else { subject_flag::ACCESS_SHADOW };
-            self.tables.denies |= flags == 0;
+            if flags == 0 {
+                self.tables.denies = true;
+                self.tables.flags |= policy_flag::GATE | policy_flag::LEVELS;
+            }
             let subject = Subject { access: level, flags, ..Subject::default() };
             for key in self.members(role, Direction::Inbound) {
                 self.add(key, &subject)?;
@@ -259,9 +262,10 @@ impl Compiler<'_> {
             self.tables.rules.insert(*index, rule);
             if *on && cap.action == Action::Deny {
                 self.tables.denies = true;
-                if direction == Direction::Outbound {
-                    self.tables.flags |= policy_flag::EARLY;
-                }
+                self.tables.flags |= match direction {
+                    Direction::Outbound => policy_flag::EARLY,
+                    Direction::Inbound => policy_flag::GATE,
+                };
             }
             self.flag(cap);
             let subject = of_rule(*index);
@@ -370,6 +374,10 @@ impl Compiler<'_> {
         let tables = &mut self.tables;
         if !tables.networks.is_empty() {
             tables.flags |= policy_flag::NETWORKS;
+        }
+        if tables.flags & policy_flag::WORKLOADS != 0 {
+            // a packet does not say which process it is for
+            tables.flags &= !(policy_flag::GATE | policy_flag::LEVELS);
         }
         if !tables.paths.is_empty() {
             tables.flags |= policy_flag::PATHS;

@@ -450,7 +450,11 @@ impl Engine {
             self.tables = new;
             return Ok(());
         };
-        let need = Need { fences: new.denies, early: new.flags & policy_flag::EARLY != 0 };
+        let need = Need {
+            fences: new.denies,
+            gate: new.flags & policy_flag::GATE != 0,
+            early: new.flags & policy_flag::EARLY != 0,
+        };
         enforcer.prepare(need).map_err(|error| format!("{error:#}"))?;
         let old = &self.tables;
         let write = || -> anyhow::Result<()> {

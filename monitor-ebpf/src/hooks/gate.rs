@@ -1,0 +1,197 @@
+//! The gate: decides about inbound plaintext requests as their packets come in, before the server has them. A request that is
+//! denied never reaches it.
+//!
+//! `cgroup_skb` ingress on the root of cgroup v2 (checked on 6.18). Active only while somebody is over a cap, or where access
+//! levels deny; what the gate does not follow is decided when the server has read it, and fenced then.
+//!
+//! A gate ([`GATES`]) is a second framing of the requests of a connection, ahead of the one in [`CONNS`]. It begins with a
+//! connection's first bytes, or between two messages once the server has read everything ([`sync`]). It takes bytes in order
+//! only: of a packet that comes too early it drops what could belong to a head (TCP sends it again) and gives the rest up.
+//! Requests keep their numbers, so that those that passed the gate are not charged again ([`follow`]).
+
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::bindings::{__sk_buff, BPF_SK_STORAGE_GET_F_CREATE};
+use aya_ebpf::cty::c_void;
+use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_skb_load_bytes, bpf_skc_to_tcp_sock};
+use aya_ebpf::macros::cgroup_skb;
+use aya_ebpf::programs::SkBuffContext;
+use monitor_common::event::role;
+use monitor_common::http1::{Start, phase, plausible};
+
+use crate::maps::{Conn, GATES, MARKS, Mark, config, conn_of, mark, storage};
+use crate::{conn, frame, judge, raw};
+
+/// Verdicts of a packet.
+const PASS: i32 = 1;
+const DROP: i32 = 0;
+/// Protocol number.
+const TCP: u8 = 6;
+
+/// A packet's place in the stream.
+struct Segment {
+    sequence: u32,
+    /// Where its bytes are in the packet.
+    offset: u32,
+    len: u32,
+}
+
+#[inline(always)]
+fn segment(ctx: &SkBuffContext) -> Option<Segment> {
+    let first: u8 = ctx.load(0).ok()?;
+    let (protocol, header): (u8, usize) = if first >> 4 == 4 {
+        (ctx.load(9).ok()?, (first & 15) as usize * 4)
+    } else {
+        (ctx.load(6).ok()?, 40)
+    };
+    if protocol != TCP {
+        return None;
+    }
+    let words: u8 = ctx.load(header + 12).ok()?;
+    let sequence: u32 = ctx.load(header + 4).ok()?;
+    let offset = header as u32 + (words >> 4) as u32 * 4;
+    Some(Segment { sequence: u32::from_be(sequence), offset, len: ctx.len().saturating_sub(offset) })
+}
+
+/// Whether the connection may begin here: its first bytes, and they look like a request.
+#[inline(always)]
+fn begins(ctx: &SkBuffContext, sk: u64, segment: &Segment) -> bool {
+    let port = raw::kernel::<u16>(sk + config!(sock_num) as u64).unwrap_or(0);
+    let received = raw::kernel::<u64>(sk + config!(tcp_received) as u64).unwrap_or(1);
+    if received != 0 || port as u32 == config!(own_port) || config!(excluded) != 0 {
+        return false;
+    }
+    let mut word = 0u64;
+    let n = if segment.len >= 8 { 8 } else { 1 };
+    // SAFETY: at most 8 bytes to a word; the helper checks the packet's bounds.
+    let read = unsafe { bpf_skb_load_bytes(ctx.as_ptr(), segment.offset, (&raw mut word).cast(), n) };
+    read == 0 && plausible(word, n) == Start::Request
+}
+
+/// The gate of a connection that begins with this packet, null when it does not.
+#[inline(always)]
+fn open(ctx: &SkBuffContext, sk: *mut c_void, segment: &Segment) -> *mut Conn {
+    if !conn_of(sk).is_null() || !begins(ctx, sk as u64, segment) {
+        return core::ptr::null_mut();
+    }
+    let gate = storage::<Conn>((&raw const GATES).cast(), sk, BPF_SK_STORAGE_GET_F_CREATE);
+    if !gate.is_null() {
+        // SAFETY: fresh socket storage, zero.
+        unsafe {
+            conn::open(gate, sk as u64, bpf_get_socket_cookie(ctx.as_ptr()), role::INBOUND);
+            (*gate).next = segment.sequence;
+            (*gate).synced = 1;
+        }
+    }
+    gate
+}
+
+/// Coming in: requests that are denied do not get through.
+#[cgroup_skb]
+pub fn gate_in(ctx: SkBuffContext) -> i32 {
+    if !judge::is_gated() {
+        return PASS;
+    }
+    let Some(segment) = segment(&ctx) else { return PASS };
+    if segment.len == 0 {
+        return PASS;
+    }
+    let skb: *mut __sk_buff = ctx.skb.skb;
+    // SAFETY: the packet of this program; the helper takes any socket, or none.
+    let sk: *mut c_void = unsafe {
+        let common = (*skb).__bindgen_anon_2.sk;
+        if common.is_null() {
+            return PASS;
+        }
+        bpf_skc_to_tcp_sock(common.cast()).cast()
+    };
+    if sk.is_null() {
+        return PASS;
+    }
+    let known = storage::<Mark>((&raw const MARKS).cast(), sk, 0);
+    // SAFETY: socket storage.
+    if !known.is_null() && unsafe { (*known).state } != mark::NEW {
+        return PASS;
+    }
+    let mut gate = storage::<Conn>((&raw const GATES).cast(), sk, 0);
+    if gate.is_null() {
+        gate = open(&ctx, sk, &segment);
+    }
+    if gate.is_null() {
+        return PASS;
+    }
+    // SAFETY: socket storage.
+    unsafe {
+        if (*gate).synced == 0 || (*gate).http.shared.opaque != 0 {
+            return PASS;
+        }
+        let early = segment.sequence.wrapping_sub((*gate).next) as i32;
+        if early < 0 {
+            return PASS; // sent again
+        }
+        if early > 0 {
+            if (*gate).http.req.phase < phase::BODY {
+                return DROP;
+            }
+            (*gate).synced = 0;
+            return PASS;
+        }
+        let Some(scratch) = frame::gate_scratch() else {
+            (*gate).synced = 0;
+            return PASS;
+        };
+        frame::gate(gate, scratch, skb, segment.offset, segment.len);
+        frame::release(scratch);
+        (*gate).next = segment.sequence.wrapping_add(segment.len);
+        if (*gate).fenced != 0 { DROP } else { PASS }
+    }
+}
+
+/// The server reads bytes that passed the gate: what was decided there is not decided again.
+///
+/// # Safety
+/// `conn` must be the connection of `sk`.
+#[inline(always)]
+pub unsafe fn follow(sk: *mut c_void, conn: *mut Conn) {
+    let gate = storage::<Conn>((&raw const GATES).cast(), sk, 0);
+    if !gate.is_null() {
+        // SAFETY: socket storage; the caller's promise.
+        unsafe { (*conn).judged = core::ptr::read_volatile(&raw const (*gate).http.shared.req_seq) }
+    }
+}
+
+/// The server has read: between two messages, with nothing left to read, a gate can begin or go on.
+///
+/// # Safety
+/// `conn` must be the connection of `sk`.
+#[inline(always)]
+pub unsafe fn sync(sk: *mut c_void, conn: *mut Conn) {
+    // SAFETY: the caller's promise; socket storage.
+    unsafe {
+        let between = (*conn).http.req.phase == phase::START && (*conn).http.req.carry == 0;
+        if !between || (*conn).role != role::INBOUND || !conn::is_tcp(sk as u64) {
+            return;
+        }
+        let gate = storage::<Conn>((&raw const GATES).cast(), sk, BPF_SK_STORAGE_GET_F_CREATE);
+        if gate.is_null() || (*gate).synced != 0 {
+            return;
+        }
+        let next = raw::kernel::<u32>(sk as u64 + config!(tcp_rcv_nxt) as u64).unwrap_or(0);
+        let read = raw::kernel::<u32>(sk as u64 + config!(tcp_copied_seq) as u64).unwrap_or(1);
+        if next != read {
+            return;
+        }
+        (*gate).http.req.phase = phase::START;
+        (*gate).http.req.carry = 0;
+        (*gate).http.req.open = 0;
+        (*gate).http.shared = (*conn).http.shared;
+        (*gate).id = (*conn).id;
+        (*gate).client = (*conn).client;
+        (*gate).peer = (*conn).peer;
+        (*gate).role = role::INBOUND;
+        (*gate).transport = (*conn).transport;
+        (*gate).told = (*conn).told;
+        (*gate).tgid = (*conn).tgid;
+        (*gate).next = next;
+        core::ptr::write_volatile(&raw mut (*gate).synced, 1);
+    }
+}
