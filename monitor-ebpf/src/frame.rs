@@ -373,8 +373,11 @@ unsafe extern "C" fn step(_index: u32, context: *mut c_void) -> c_long {
     // SAFETY: valid scratch.
     let between = unsafe { &mut (*frame.scratch).between };
     if *between == 0 {
-        *between = http1::tick(&mut frame) as u8;
-        return 0;
+        let ended = http1::tick(&mut frame);
+        *between = ended as u8;
+        // most calls have one segment: the loop need not come back to see that there is no other
+        // SAFETY: valid scratch.
+        return (ended && unsafe { raw::is_through(frame.scratch) }) as c_long;
     }
     // SAFETY: valid scratch.
     unsafe {

@@ -160,6 +160,9 @@ pub struct TlsCall {
     pub site: u32,
 }
 
+/// Iovecs copied at a time: a power of two.
+pub const IOVS: usize = 4;
+
 /// One CPU's working memory.
 #[repr(C)]
 pub struct Scratch {
@@ -175,8 +178,14 @@ pub struct Scratch {
     pub between: u8,
     /// Zero.
     pub pad: [u8; 2],
-    /// Address of the next iovec.
+    /// Address of the next iovec that was not copied yet.
     pub iov: u64,
+    /// Iovecs copied, and how many of them were used: one copy of four costs what one of one does.
+    pub iovs: [[u64; 2]; IOVS],
+    /// Number of iovecs in `iovs`.
+    pub iovs_copied: u32,
+    /// Those of them that were used.
+    pub iovs_used: u32,
     /// Bytes of the call left after the current segment.
     pub bytes_left: u64,
     /// Bytes in front that were framed before.

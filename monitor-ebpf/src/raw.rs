@@ -6,7 +6,7 @@ use aya_ebpf::helpers::generated::{
 };
 use core::mem::{MaybeUninit, size_of};
 
-use crate::maps::{Scratch, config};
+use crate::maps::{IOVS, Scratch, config};
 
 /// Reads a value at a kernel address; `None` when the address is not readable.
 #[inline(always)]
@@ -168,6 +168,8 @@ unsafe fn segments(scratch: *mut Scratch, iov: u64, count: u64, len: u32) -> Buf
         (*scratch).iov = iov;
         (*scratch).iov_left = if count > 1024 { 1024 } else { count as u32 };
         (*scratch).bytes_left = len as u64;
+        (*scratch).iovs_copied = 0;
+        (*scratch).iovs_used = 0;
     }
     // empty segments in front are rare; eight of them are skipped
     let mut i = 0;
@@ -204,11 +206,12 @@ pub unsafe fn next_segment(scratch: *mut Scratch) -> (u64, u32) {
         if is_through(scratch) {
             return (0, 0);
         }
-        let Some([address, length]) = user::<[u64; 2]>((*scratch).iov) else {
+        if (*scratch).iovs_used >= (*scratch).iovs_copied && !copy_iovecs(scratch) {
             (*scratch).bytes_left = 0;
             return (0, 0);
-        };
-        (*scratch).iov += 16;
+        }
+        let [address, length] = (*scratch).iovs[(*scratch).iovs_used as usize & (IOVS - 1)];
+        (*scratch).iovs_used += 1;
         (*scratch).iov_left -= 1;
         let n = if length > left { left } else { length };
         (*scratch).bytes_left = left - n;
@@ -216,6 +219,25 @@ pub unsafe fn next_segment(scratch: *mut Scratch) -> (u64, u32) {
         let over = if skip > n { n } else { skip };
         (*scratch).skip = skip - over;
         (address + over, (n - over) as u32)
+    }
+}
+
+/// Copies the next iovecs, as many as there are and fit; whether they could be read.
+#[inline(always)]
+unsafe fn copy_iovecs(scratch: *mut Scratch) -> bool {
+    // SAFETY: this CPU's working memory; at most `IOVS` iovecs are copied to where as many fit.
+    unsafe {
+        let left = (*scratch).iov_left;
+        let n = if left > IOVS as u32 { IOVS as u32 } else { left };
+        let to = (&raw mut (*scratch).iovs).cast();
+        let bytes = n * size_of::<[u64; 2]>() as u32;
+        if bpf_probe_read_user(to, bytes, (*scratch).iov as *const c_void) != 0 {
+            return false;
+        }
+        (*scratch).iov += bytes as u64;
+        (*scratch).iovs_copied = n;
+        (*scratch).iovs_used = 0;
+        true
     }
 }
 
