@@ -2,7 +2,7 @@
 //! held for one look at a time.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
@@ -129,8 +129,13 @@ impl Daemon {
 
     /// What is due now and then: a sign of life, credentials that servers have accepted, workloads that came or went.
     pub fn maintain_caps(&self, workloads: bool) {
+        // whoever shows a hundred thousand buckets holds this for long; the rings must not wait for that
+        let mut caps = match self.caps.try_lock() {
+            Ok(caps) => caps,
+            Err(TryLockError::Poisoned(caps)) => caps.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
         let seen = self.core().take_acceptance();
-        let mut caps = self.caps();
         if !seen.is_empty() {
             caps.accepted(seen);
         }
