@@ -19,8 +19,8 @@ const DIRECTORIES: usize = 20_000;
 /// What is needed to resolve names: everything here is given, nothing is asked for but cgroups and executables.
 #[derive(Clone, Debug, Default)]
 pub struct Resolver {
-    /// Identity string to name.
-    pub names: HashMap<String, String>,
+    /// Identity strings by the name they were given, sorted.
+    pub names: HashMap<String, Vec<String>>,
     /// Headers that carry credentials, in the kernel's order.
     pub headers: Vec<String>,
     /// Number of configured query keys.
@@ -39,11 +39,23 @@ pub fn number(direction: Direction) -> u32 {
     })
 }
 
+/// From names by identity string to identity strings by name: a role may have ten thousand of them.
+fn by_name(names: &HashMap<String, String>) -> HashMap<String, Vec<String>> {
+    let mut all: HashMap<String, Vec<String>> = HashMap::new();
+    for (identity, name) in names {
+        all.entry(name.clone()).or_default().push(identity.clone());
+    }
+    for identities in all.values_mut() {
+        identities.sort();
+    }
+    all
+}
+
 impl Resolver {
     /// From the core's settings.
     pub fn new(settings: &Settings, cgroups: Option<PathBuf>) -> Self {
         Self {
-            names: settings.names.clone(),
+            names: by_name(&settings.names),
             headers: settings
                 .credential_headers
                 .iter()
@@ -58,14 +70,7 @@ impl Resolver {
 
     /// The identity strings that `name` stands for: those it was given to, else itself.
     pub fn identities(&self, name: &str) -> Vec<String> {
-        let named =
-            self.names.iter().filter(|(_, given)| *given == name).map(|(identity, _)| identity.clone());
-        let mut named: Vec<_> = named.collect();
-        named.sort();
-        if named.is_empty() {
-            named.push(name.to_owned());
-        }
-        named
+        self.names.get(name).cloned().unwrap_or_else(|| vec![name.to_owned()])
     }
 
     /// The keys of an identity, a name or an identity string. Those of credentials that claim it are among them once they were
@@ -195,7 +200,7 @@ mod tests {
 
     fn resolver() -> Resolver {
         Resolver {
-            names: [("bearer:00000000000000ab".to_owned(), "acme".to_owned())].into(),
+            names: [("acme".to_owned(), vec!["bearer:00000000000000ab".to_owned()])].into(),
             headers: ["authorization", "x-api-key", "api-key"].map(Into::into).to_vec(),
             query_keys: 2,
             cookies: 0,
