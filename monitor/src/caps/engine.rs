@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use monitor_common::cap::{Policy, Rule, Subject, SubjectKey, policy_flag};
+use monitor_common::cap::{Policy, SubjectKey, policy_flag};
 use serde::{Deserialize, Serialize};
 
+use super::apply::apply;
 use super::compile::{Inputs, Tables, compile};
 use super::subjects::Resolver;
 use crate::config::{Action, Cap, Config, Enforce, Role};
@@ -120,16 +121,25 @@ pub struct Effective {
     pub source: &'static str,
 }
 
+/// What a restart finds: contents of the file of kept caps.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Kept {
+    caps: BTreeMap<String, Cap>,
+    overrides: BTreeMap<String, Override>,
+}
+
 /// What is wanted; a change works on a copy and takes its place only when all of it works.
 #[derive(Clone, Debug, Default)]
 struct Wanted {
-    roles: Vec<Role>,
+    // shared, not copied: a role may have ten thousand members
+    roles: Arc<[Role]>,
     config: Vec<Cap>,
     enforce: Enforce,
     proxies: Vec<IpNet>,
-    resolver: Resolver,
-    runtime: BTreeMap<String, (Cap, bool)>,
-    overrides: BTreeMap<String, (Override, bool)>,
+    resolver: Arc<Resolver>,
+    runtime: BTreeMap<String, Cap>,
+    overrides: BTreeMap<String, Override>,
+    kept: Kept,
     slots: BTreeMap<String, u16>,
 }
 
@@ -149,12 +159,14 @@ impl Wanted {
     /// The caps in force, in order of their names.
     fn effective(&self) -> Vec<Effective> {
         let config = self.config.iter().map(|cap| (cap, "config"));
-        let given =
-            self.runtime.values().map(|(cap, kept)| (cap, if *kept { "persisted" } else { "runtime" }));
+        let given = self.runtime.values().map(|cap| {
+            let is_kept = self.kept.caps.get(&cap.name) == Some(cap);
+            (cap, if is_kept { "persisted" } else { "runtime" })
+        });
         let mut all: Vec<_> = config
             .chain(given)
             .map(|(cap, source)| {
-                let (over, _) = self.overrides.get(&cap.name).copied().unwrap_or_default();
+                let over = self.overrides.get(&cap.name).copied().unwrap_or_default();
                 let mut cap = cap.clone();
                 cap.action = over.action.unwrap_or(cap.action);
                 let index = self.slots.get(&cap.name).copied().unwrap_or(u16::MAX);
@@ -165,28 +177,23 @@ impl Wanted {
         all
     }
 
-    /// Gives each cap an index. Those of caps that are gone are free again.
+    /// Gives each cap an index. Those of caps that are gone are free again, but go to others only when there is no other left:
+    /// their subjects are still in the kernel while the new rules are written.
     fn number(&mut self) -> Result<(), String> {
-        let names: HashSet<String> = self
-            .config
-            .iter()
-            .chain(self.runtime.values().map(|(cap, _)| cap))
-            .map(|cap| cap.name.clone())
-            .collect();
+        let names: HashSet<String> =
+            self.config.iter().chain(self.runtime.values()).map(|cap| cap.name.clone()).collect();
+        let before: HashSet<u16> = self.slots.values().copied().collect();
         self.slots.retain(|name, _| names.contains(name));
         self.overrides.retain(|name, _| names.contains(name));
+        self.kept.overrides.retain(|name, _| names.contains(name));
         let mut taken: HashSet<u16> = self.slots.values().copied().collect();
-        let mut free = 0u16;
+        let mut free = (0..CAPS as u16).filter(|index| !before.contains(index)).chain(before.iter().copied());
         let mut names: Vec<_> = names.into_iter().filter(|name| !self.slots.contains_key(name)).collect();
         names.sort();
         for name in names {
-            while !taken.insert(free) {
-                free += 1;
-            }
-            if usize::from(free) >= CAPS {
-                return Err(format!("more than {CAPS} caps: remove some"));
-            }
-            self.slots.insert(name, free);
+            let index = free.find(|index| taken.insert(*index));
+            let index = index.ok_or_else(|| format!("more than {CAPS} caps: remove some"))?;
+            self.slots.insert(name, index);
         }
         Ok(())
     }
@@ -210,8 +217,10 @@ impl Engine {
             generation: 0,
             enforcer: None,
         };
-        engine.wanted.runtime = runtime.into_iter().map(|cap| (cap.name.clone(), (cap, true))).collect();
-        engine.wanted.overrides = overrides.into_iter().map(|(name, over)| (name, (over, true))).collect();
+        engine.wanted.runtime = runtime.into_iter().map(|cap| (cap.name.clone(), cap)).collect();
+        engine.wanted.overrides = overrides;
+        engine.wanted.kept =
+            Kept { caps: engine.wanted.runtime.clone(), overrides: engine.wanted.overrides.clone() };
         engine.configure(config, settings).map_err(anyhow::Error::msg)?;
         Ok(engine)
     }
@@ -222,11 +231,11 @@ impl Engine {
     /// Why not.
     pub fn configure(&mut self, config: &Config, settings: &Settings) -> Result<(), String> {
         let mut wanted = self.wanted.clone();
-        wanted.roles = config.role.clone();
-        wanted.config = config.cap.clone();
+        wanted.roles = config.role.as_slice().into();
+        wanted.config.clone_from(&config.cap);
         wanted.enforce = config.enforce.clone();
-        wanted.proxies = settings.trusted_proxies.clone();
-        wanted.resolver = Resolver::new(settings, crate::workload::cgroup2_root());
+        wanted.proxies.clone_from(&settings.trusted_proxies);
+        wanted.resolver = Resolver::new(settings, crate::workload::cgroup2_root()).into();
         if let Some(twice) = wanted.config.iter().find(|cap| wanted.runtime.contains_key(&cap.name)) {
             return Err(format!(
                 "cap {:?} is in the configuration and was set at run time, too: rename it, or `weir caps remove` the other",
@@ -243,7 +252,7 @@ impl Engine {
     pub fn attach(&mut self, enforcer: Arc<dyn Enforcer>) -> Result<(), String> {
         let tables = std::mem::take(&mut self.tables);
         self.enforcer = Some(enforcer);
-        self.write(tables)
+        self.write(tables, &HashSet::new())
     }
 
     /// The names of the caps by rule, for whoever shows verdicts.
@@ -305,7 +314,13 @@ impl Engine {
                 if in_config {
                     return Err(format!("cap {name:?} is in the configuration: change it there and reload"));
                 }
-                wanted.runtime.insert(name, (cap.clone(), *persist));
+                // what was said about the cap in whose place it comes is not about this one
+                wanted.overrides.remove(&name);
+                if *persist {
+                    wanted.kept.overrides.remove(&name);
+                    wanted.kept.caps.insert(name.clone(), cap.clone());
+                }
+                wanted.runtime.insert(name, cap.clone());
             }
             Change::Remove { .. } => {
                 if wanted.runtime.remove(&name).is_none() {
@@ -313,16 +328,19 @@ impl Engine {
                         "cap {name:?} is in the configuration: remove it there, or `weir caps disable` it"
                     ));
                 }
+                wanted.kept.caps.remove(&name);
             }
             Change::Enable { on, persist, .. } => {
-                let over = wanted.overrides.entry(name).or_default();
-                over.0.on = Some(*on);
-                over.1 |= *persist;
+                if *persist {
+                    wanted.kept.overrides.entry(name.clone()).or_default().on = Some(*on);
+                }
+                wanted.overrides.entry(name).or_default().on = Some(*on);
             }
             Change::Action { action, persist, .. } => {
-                let over = wanted.overrides.entry(name).or_default();
-                over.0.action = Some(*action);
-                over.1 |= *persist;
+                if *persist {
+                    wanted.kept.overrides.entry(name.clone()).or_default().action = Some(*action);
+                }
+                wanted.overrides.entry(name).or_default().action = Some(*action);
             }
             Change::Reset { .. } => {
                 if let (Some(enforcer), Some(index)) = (&self.enforcer, wanted.slots.get(&name)) {
@@ -333,7 +351,9 @@ impl Engine {
         }
         let before = self.wanted.clone();
         self.adopt(wanted)?;
-        if let Err(error) = self.keep() {
+        if self.wanted.kept != before.kept
+            && let Err(error) = self.keep()
+        {
             // what is not kept must not be in force either: the caller asked for both
             self.adopt(before)?;
             return Err(format!("{}: {error:#}", self.file.path().display()));
@@ -342,16 +362,16 @@ impl Engine {
     }
 
     fn keep(&self) -> anyhow::Result<()> {
-        let kept = self.wanted.runtime.values().filter(|(_, kept)| *kept).map(|(cap, _)| cap.clone());
-        let over = self.wanted.overrides.iter().filter(|(_, (_, kept))| *kept);
-        let over = over.map(|(name, (over, _))| (name.clone(), *over));
-        self.file.write(&kept.collect::<Vec<_>>(), &over.collect())
+        let Kept { caps, overrides } = &self.wanted.kept;
+        self.file.write(&caps.values().cloned().collect::<Vec<_>>(), overrides)
     }
 
     fn adopt(&mut self, mut wanted: Wanted) -> Result<(), String> {
         wanted.number()?;
         let tables = self.compile(&wanted)?;
-        self.write(tables)?;
+        let fresh = wanted.slots.iter().filter(|(name, index)| self.wanted.slots.get(*name) != Some(index));
+        let fresh = fresh.map(|(_, index)| *index).collect();
+        self.write(tables, &fresh)?;
         self.wanted = wanted;
         Ok(())
     }
@@ -375,9 +395,10 @@ impl Engine {
     /// # Errors
     /// When the kernel refuses.
     pub fn refresh(&mut self) -> Result<(), String> {
-        let wanted = self.wanted.clone();
-        let tables = self.compile(&wanted)?;
-        self.write(tables)
+        let wanted = std::mem::take(&mut self.wanted);
+        let tables = self.compile(&wanted);
+        self.wanted = wanted;
+        self.write(tables?, &HashSet::new())
     }
 
     /// Whether workloads are limited, which come and go.
@@ -431,21 +452,25 @@ impl Engine {
 
     fn set_accepted(&mut self, key: SubjectKey, is_accepted: bool) {
         let Some(enforcer) = &self.enforcer else { return };
-        if self.tables.flags & policy_flag::EACH == 0 || self.tables.known.contains(&key) {
-            return;
-        }
+        // remembered without a cap that asks for it, too: one may come later, and servers are heard once
         let changed = if is_accepted {
             self.accepted.len() < ACCEPTED && self.accepted.insert(key)
         } else {
             self.accepted.remove(&key)
         };
-        if changed && let Err(error) = enforcer.accepted(&key, is_accepted) {
+        let is_written = !is_accepted || self.tables.flags & policy_flag::EACH != 0;
+        if changed
+            && is_written
+            && !self.tables.known.contains(&key)
+            && let Err(error) = enforcer.accepted(&key, is_accepted)
+        {
             tracing::warn!("an accepted credential stays a stranger's: {error:#}");
         }
     }
 
-    /// Writes the difference between the tables in the kernel and `new`: the policy last.
-    fn write(&mut self, new: Tables) -> Result<(), String> {
+    /// Writes the difference between the tables in the kernel and `new`: the policy last. `fresh`: rules that take the place of
+    /// another cap's.
+    fn write(&mut self, new: Tables, fresh: &HashSet<u16>) -> Result<(), String> {
         let Some(enforcer) = self.enforcer.clone() else {
             self.tables = new;
             return Ok(());
@@ -456,69 +481,20 @@ impl Engine {
             early: new.flags & policy_flag::EARLY != 0,
         };
         enforcer.prepare(need).map_err(|error| format!("{error:#}"))?;
-        let old = &self.tables;
-        let write = || -> anyhow::Result<()> {
-            for (index, rule) in &new.rules {
-                if !old.rules.contains_key(index) {
-                    enforcer.reset(*index)?;
-                }
-                if old.rules.get(index) != Some(rule) {
-                    enforcer.rule(*index, rule)?;
-                }
-            }
-            for (place, every) in (0..).zip(&new.every) {
-                if old.every.get(place as usize) != Some(every) {
-                    enforcer.every(place, every)?;
-                }
-            }
-            differences(&old.subjects, &new.subjects, |key, subject: Option<&Subject>| {
-                enforcer.subject(key, subject)
-            })?;
-            for (path, value) in &new.paths {
-                if old.paths.get(path) != Some(value) {
-                    enforcer.path(path, Some(*value))?;
-                }
-            }
-            for path in old.paths.keys().filter(|path| !new.paths.contains_key(*path)) {
-                enforcer.path(path, None)?;
-            }
-            differences(&old.networks, &new.networks, |key, subject| enforcer.network(key, subject))?;
-            for key in old.known.difference(&new.known).filter(|key| !self.accepted.contains(key)) {
-                enforcer.accepted(key, false)?;
-            }
-            for key in new.known.difference(&old.known) {
-                enforcer.accepted(key, true)?;
-            }
-            for index in old.rules.keys().filter(|index| !new.rules.contains_key(index)) {
-                enforcer.rule(*index, &Rule::default())?;
-            }
-            Ok(())
-        };
-        write().map_err(|error| format!("the kernel side does not take the change: {error:#}"))?;
-        self.tables = new;
+        let old = std::mem::replace(&mut self.tables, new);
         self.generation = self.generation.wrapping_add(1);
-        let now = enforcer.now_ns();
-        enforcer
-            .policy(&self.policy(now))
-            .map_err(|error| format!("the kernel side does not take the change: {error:#}"))
-    }
-}
-
-/// Calls `set` for every entry that differs.
-fn differences<K: Eq + std::hash::Hash, V: PartialEq>(
-    old: &HashMap<K, V>,
-    new: &HashMap<K, V>,
-    set: impl Fn(&K, Option<&V>) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
-    for (key, value) in new {
-        if old.get(key) != Some(value) {
-            set(key, Some(value))?;
+        let written = apply(&*enforcer, &old, &self.tables, fresh, &self.accepted)
+            .and_then(|()| enforcer.policy(&self.policy(enforcer.now_ns())));
+        let Err(error) = written else { return Ok(()) };
+        // half of a change must not stay in force: nobody would see it, and the next cap would inherit its subjects
+        let new = std::mem::replace(&mut self.tables, old);
+        let undone = apply(&*enforcer, &new, &self.tables, &HashSet::new(), &self.accepted)
+            .and_then(|()| enforcer.policy(&self.policy(enforcer.now_ns())));
+        if let Err(error) = undone {
+            tracing::error!("a change of caps could not be taken back, restart weir: {error:#}");
         }
+        Err(format!("the kernel side does not take the change: {error:#}"))
     }
-    for key in old.keys().filter(|key| !new.contains_key(*key)) {
-        set(key, None)?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

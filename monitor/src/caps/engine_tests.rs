@@ -1,24 +1,42 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use monitor_common::cap::{Bucket, BucketKey, PathValue, VERDICTS};
+use monitor_common::cap::{Bucket, BucketKey, PathValue, Rule, Subject, VERDICTS};
 
 use super::*;
 use crate::caps::{NetworkEntry, PathEntry};
 
+/// Rules, subjects, accepted credentials, policy.
+type InMemory = (HashMap<u16, Rule>, HashMap<SubjectKey, Subject>, HashSet<SubjectKey>, Policy);
+
 /// Tables in memory, and the calls that changed them.
-#[derive(Default)]
 struct Fake {
-    tables: Mutex<(HashMap<u16, Rule>, HashMap<SubjectKey, Subject>, HashSet<SubjectKey>, Policy)>,
+    tables: Mutex<InMemory>,
     writes: AtomicU64,
     resets: Mutex<Vec<u16>>,
     needs: Mutex<Vec<Need>>,
     refuses: std::sync::atomic::AtomicBool,
+    /// Writes that succeed before one fails.
+    room: AtomicU64,
+}
+
+impl Default for Fake {
+    fn default() -> Self {
+        Self {
+            tables: Mutex::default(),
+            writes: AtomicU64::default(),
+            resets: Mutex::default(),
+            needs: Mutex::default(),
+            refuses: false.into(),
+            room: u64::MAX.into(),
+        }
+    }
 }
 
 impl Fake {
     fn wrote(&self) -> anyhow::Result<()> {
         anyhow::ensure!(!self.refuses.load(Ordering::Relaxed), "the table is full");
+        anyhow::ensure!(self.room.fetch_sub(1, Ordering::Relaxed) != 0, "the table is full");
         self.writes.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
@@ -203,4 +221,96 @@ fn a_cap_cannot_be_in_the_configuration_and_set_at_run_time() {
     config.cap = vec![cap("one", "each = \"client\"")];
     assert!(engine.configure(&config, &settings()).unwrap_err().contains("set at run time"));
     assert!(Engine::new(&config, &settings(), [0; 16]).is_err());
+}
+
+#[test]
+fn another_cap_at_the_same_index_begins_anew() {
+    let World { mut engine, kernel, mut config, _dir } = world(ONE);
+    let resets = kernel.resets.lock().unwrap().len();
+    config.cap = vec![cap("other", "identity = \"acme\"")];
+    engine.configure(&config, &settings()).unwrap();
+    let index = engine.caps()[0].index;
+    assert_eq!(kernel.resets.lock().unwrap()[resets..], [index]);
+    assert_eq!((index, kernel.tables.lock().unwrap().0[&0]), (1, Rule::default()));
+}
+
+#[test]
+fn a_change_that_fails_half_way_leaves_nothing_behind() {
+    let World { mut engine, kernel, .. } = world(ONE);
+    let before = kernel.tables.lock().unwrap().1.clone();
+    let rule = kernel.tables.lock().unwrap().0.get(&1).copied().unwrap_or_default();
+    // the rule still fits, its subject does not
+    kernel.room.store(1, Ordering::Relaxed);
+    let set = Change::Set { cap: cap("two", "identity = \"bearer:0000000000000001\""), persist: false };
+    assert!(engine.change(&set).unwrap_err().contains("the table is full"));
+    let tables = kernel.tables.lock().unwrap();
+    assert_eq!(tables.0.get(&1).copied().unwrap_or_default(), rule);
+    assert_eq!(tables.1, before);
+}
+
+#[test]
+fn setting_a_cap_anew_ends_earlier_changes_of_it() {
+    let World { mut engine, .. } = world("");
+    let set = Change::Set { cap: cap("two", "each = \"client\""), persist: false };
+    engine.change(&set).unwrap();
+    engine.change(&Change::Action { name: "two".into(), action: Action::Shadow, persist: false }).unwrap();
+    engine.change(&Change::Enable { name: "two".into(), on: false, persist: false }).unwrap();
+    engine.change(&set).unwrap();
+    assert_eq!((engine.caps()[0].cap.action, engine.caps()[0].on), (Action::Deny, true));
+}
+
+#[test]
+fn what_is_not_to_be_kept_is_gone_after_a_restart() {
+    let World { mut engine, config, _dir, .. } = world(ONE);
+    let action = |action, persist| Change::Action { name: "one".into(), action, persist };
+    engine.change(&action(Action::Shadow, true)).unwrap();
+    engine.change(&action(Action::Deny, false)).unwrap();
+    engine.change(&Change::Enable { name: "one".into(), on: false, persist: false }).unwrap();
+    let kept = cap("two", "each = \"client\"");
+    let mut passing = kept.clone();
+    passing.rate = "9/s".parse().unwrap();
+    engine.change(&Change::Set { cap: kept.clone(), persist: true }).unwrap();
+    engine.change(&Change::Set { cap: passing, persist: false }).unwrap();
+    assert_eq!((engine.caps()[0].cap.action, engine.caps()[0].on), (Action::Deny, false));
+    let again = Engine::new(&config, &settings(), [0; 16]).unwrap().caps();
+    assert_eq!((again[0].cap.action, again[0].on), (Action::Shadow, true));
+    assert_eq!(again[1].cap, kept);
+}
+
+#[test]
+fn acceptance_is_remembered_for_caps_that_come_later() {
+    let World { mut engine, kernel, .. } = world(ONE);
+    let key = SubjectKey { value: 9, kind: 1, direction: 1 };
+    let one = Accepted {
+        key,
+        identity: String::new(),
+        kind: String::new(),
+        issuer: String::new(),
+        subject: String::new(),
+    };
+    engine.accepted(vec![(one.clone(), true)]);
+    engine.change(&Change::Set { cap: cap("each", "each = \"credential\""), persist: false }).unwrap();
+    assert!(kernel.tables.lock().unwrap().2.contains(&key));
+    engine.accepted(vec![(one, false)]);
+    assert!(!kernel.tables.lock().unwrap().2.contains(&key));
+}
+
+#[test]
+fn a_change_among_ten_thousand_named_members_writes_two_entries() {
+    let mut settings = settings();
+    let names = (0..10_000u64).map(|n| (format!("bearer:{n:016x}"), format!("partner-{n}")));
+    settings.names = names.collect();
+    let members: Vec<_> = settings.names.values().map(|name| format!("{name:?}")).collect();
+    let mut config: Config = toml::from_str(&format!(
+        "[[role]]\nname = \"all\"\nidentities = [{}]\n[[cap]]\nname = \"one\"\nrole = \"all\"\nrate = \"1/s\"\n",
+        members.join(",")
+    )).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    config.state.dir = dir.path().to_owned();
+    let mut engine = Engine::new(&config, &settings, [0; 16]).unwrap();
+    let kernel = Arc::new(Fake::default());
+    engine.attach(kernel.clone()).unwrap();
+    let before = kernel.writes.load(Ordering::Relaxed);
+    engine.change(&Change::Set { cap: cap("two", "identity = \"partner-7\""), persist: false }).unwrap();
+    assert_eq!(kernel.writes.load(Ordering::Relaxed) - before, 2);
 }

@@ -4,6 +4,7 @@
 //! up to date while caps, names, workloads and accepted credentials change. Must not touch a map itself: that is the
 //! [`Enforcer`](crate::sensor::Enforcer)'s.
 
+mod apply;
 mod compile;
 mod engine;
 mod rows;
