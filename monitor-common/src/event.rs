@@ -378,7 +378,9 @@ record! {
         /// Address family, as in [`Conn`].
         family: u16,
         /// Zero.
-        pad: [u8; 10],
+        pad: [u8; 6],
+        /// Interface that the socket is bound to, 0 for none.
+        device: u32,
         /// One of `cap::action`: [`DENY`](crate::cap::action::DENY) was enforced.
         action: u8,
         /// One of `cap::reason`.

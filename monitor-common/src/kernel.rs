@@ -26,6 +26,8 @@ pub struct Config {
     pub sock_net: u32,
     /// `sock.sk_type` (u16).
     pub sock_type: u32,
+    /// `sock.__sk_common.skc_bound_dev_if` (i32).
+    pub sock_device: u32,
     /// `sock.sk_peer_pid` (pointer to `struct pid`).
     pub sock_peer_pid: u32,
     /// `sock.sk_peer_cred` (pointer to `struct cred`).

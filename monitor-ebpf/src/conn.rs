@@ -83,6 +83,7 @@ pub unsafe fn learn_peer(sk: u64, cookie: u64, peer: *mut Peer) {
         (*peer).cookie = cookie;
         (*peer).family = family;
         (*peer).known = 1;
+        (*peer).device = raw::kernel::<u32>(sk + config!(sock_device) as u64).unwrap_or(0);
         (*peer).netns = raw::kernel::<u32>(net + config!(net_inum) as u64).unwrap_or(0);
         if family == AF_UNIX {
             let cred = raw::kernel::<u64>(sk + config!(sock_peer_cred) as u64).unwrap_or(0);

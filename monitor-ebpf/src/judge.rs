@@ -628,8 +628,8 @@ unsafe fn end<const GATE: bool>(conn: *mut Conn, scratch: *mut Scratch, ask: *mu
             }
             (*conn).fenced = 1;
             (*conn).denied = (*ask).seq;
-            if (*conn).peer.cookie != 0 && (*conn).transport != transport::UNIX {
-                fence::set((*conn).peer.cookie);
+            let socket = (*conn).peer.cookie != 0 && (*conn).transport != transport::UNIX;
+            if socket && fence::set((*conn).peer.cookie) {
                 enforced = enforced::FENCED;
             } else {
                 count(Counter::NotEnforced, 1);
@@ -685,7 +685,8 @@ unsafe fn report(conn: *mut Conn, scratch: *mut Scratch, said: &Said) {
             local_port: (*peer).local_port,
             remote_port: (*peer).remote_port,
             family: (*peer).family,
-            pad: [0; 10],
+            pad: [0; 6],
+            device: (*peer).device,
             action: said.action,
             reason: said.reason,
             role: (*conn).role,
@@ -703,7 +704,9 @@ unsafe fn report(conn: *mut Conn, scratch: *mut Scratch, said: &Said) {
 pub unsafe fn fence_late(conn: *mut Conn) {
     // SAFETY: the caller's promise.
     unsafe {
-        fence::set((*conn).peer.cookie);
+        if !fence::set((*conn).peer.cookie) {
+            return;
+        }
         count(Counter::NotEnforced, u64::MAX); // it is, after all
         let Some(scratch) = frame::scratch() else { return };
         let said = Said {

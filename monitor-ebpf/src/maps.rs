@@ -84,7 +84,9 @@ pub struct Peer {
     /// 1 once filled.
     pub known: u8,
     /// Zero.
-    pub pad: [u8; 5],
+    pub pad: u8,
+    /// Interface that the socket is bound to, 0 for none.
+    pub device: u32,
 }
 
 /// Everything about one HTTP connection.

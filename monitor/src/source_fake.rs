@@ -102,6 +102,7 @@ pub fn snapshot() -> Snapshot {
                 count: 3,
             },
         ],
+        ended: [("destroyed", 1), ("gone", 2), ("failed", 3), ("dropped", 4)],
         caps: vec![CapRow {
             name: hostile.into(),
             per_second: 100.0,

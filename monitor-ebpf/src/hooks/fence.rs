@@ -1,5 +1,8 @@
 //! Fences: nothing leaves a socket whose request was denied, and nothing more comes in, until the daemon has destroyed it.
 //!
+//! A FIN is dropped like everything else: only the reset that the daemon's destruction of the socket causes tells the peer. Answers
+//! to earlier requests of the connection that are still unsent are cut, too.
+//!
 //! `cgroup_skb` on the root of cgroup v2 (checked on 6.18): sees each packet of each socket with the network header first. While
 //! no fence was ever set, a packet costs one load.
 
@@ -19,14 +22,17 @@ const TCP: u8 = 6;
 /// Flag in byte 13 of a TCP header.
 const RST: u8 = 4;
 
-/// Fences a socket. Takes effect with its next packet, on every CPU.
+/// Fences a socket. Takes effect with its next packet, on every CPU. False when it could not be.
 #[inline(always)]
-pub fn set(cookie: u64) {
-    let _ = FENCED.insert(cookie, 1, 0);
+pub fn set(cookie: u64) -> bool {
+    if FENCED.insert(cookie, 1, 0).is_err() {
+        return false;
+    }
     if let Some(fences) = FENCES.get_ptr_mut(0) {
         // SAFETY: a map value, shared between CPUs.
         unsafe { raw::atomic_add(fences, 1) }
     }
+    true
 }
 
 /// Whether the packet belongs to a socket with a fence.
@@ -41,7 +47,8 @@ fn is_fenced(ctx: &SkBuffContext) -> bool {
     }
 }
 
-/// TCP flags and whether bytes follow the header; `None` for what is no plain TCP packet (extension headers, fragments).
+/// TCP flags and whether bytes follow the header; `None` for what is no plain TCP packet (IPv6 extension headers). A later
+/// fragment of IPv4 reads as whatever its bytes are: TCP does not send any, and a reset among them would carry no response.
 #[inline(always)]
 fn tcp(ctx: &SkBuffContext) -> Option<(u8, bool)> {
     let first: u8 = ctx.load(0).ok()?;

@@ -38,6 +38,8 @@ pub struct Kernel {
     pub socket_hook: String,
     /// Run time of the programs.
     pub programs: Vec<ProgramStats>,
+    /// What became of denied connections.
+    pub ended: [(&'static str, u64); 4],
 }
 
 impl Kernel {
@@ -372,6 +374,7 @@ impl Source for Daemon {
             observed: losses::observed(&kernel.ledger),
             caps: self.caps().rows(),
             denials: self.core().denials(),
+            ended: kernel.ended,
             drain_age: self.drain_age().unwrap_or(self.began.elapsed()).as_secs_f64(),
             ready: self.missing().is_empty(),
             reload_ok: self.reload_ok.load(Ordering::Relaxed),

@@ -52,12 +52,13 @@ impl Every {
 
 /// See the module's documentation.
 pub struct Drain {
+    /// In front of the sensor: while the last connections are ended, they are still fenced.
+    destroyer: Destroyer,
     sensor: Box<dyn Sensor>,
     daemon: Arc<Daemon>,
     interval: Duration,
     facts: Procfs,
     kernel: Kernel,
-    destroyer: Destroyer,
     reconciled: u64,
 }
 
@@ -169,6 +170,7 @@ impl Drain {
     fn publish(&mut self) {
         self.kernel.hooks = self.sensor.hooks();
         self.kernel.ready = self.sensor.ready();
+        self.kernel.ended = self.destroyer.counts().rows();
         self.kernel.socket_hook = self.sensor.socket_hook().to_owned();
         self.daemon.publish(self.kernel.clone());
     }

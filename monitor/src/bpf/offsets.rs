@@ -46,6 +46,7 @@ pub fn config(btf: &Btf) -> Result<Config> {
         sock_saddr6: of("sock", "__sk_common.skc_v6_rcv_saddr")?,
         sock_net: of("sock", "__sk_common.skc_net.net")?,
         sock_type: of("sock", "sk_type")?,
+        sock_device: of("sock", "__sk_common.skc_bound_dev_if")?,
         sock_peer_pid: of("sock", "sk_peer_pid")?,
         sock_peer_cred: of("sock", "sk_peer_cred")?,
         socket_sk: of("socket", "sk")?,

@@ -18,6 +18,8 @@ const REQUEST: usize = 56;
 pub struct Socket {
     /// Its cookie: the kernel refuses another socket with the same addresses.
     pub cookie: u64,
+    /// Interface that it is bound to, 0 for none: a bound socket is not found without.
+    pub device: u32,
     /// `AF_INET` or `AF_INET6`, as the socket was made.
     pub family: u16,
     /// Local address and port.
@@ -28,7 +30,7 @@ pub struct Socket {
 
 impl Socket {
     /// The request to destroy it.
-    fn message(&self) -> [u8; HEADER + REQUEST] {
+    fn message(&self, number: u32) -> [u8; HEADER + REQUEST] {
         let mut bytes = [0; HEADER + REQUEST];
         let mut at = 0;
         let mut put = |part: &[u8]| {
@@ -42,7 +44,8 @@ impl Socket {
         put(&((HEADER + REQUEST) as u32).to_ne_bytes());
         put(&SOCK_DESTROY.to_ne_bytes());
         put(&((libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16).to_ne_bytes());
-        put(&[0; 8]); // sequence and port
+        put(&number.to_ne_bytes());
+        put(&[0; 4]); // port
         put(&[self.family as u8, TCP, 0, 0]);
         put(&u32::MAX.to_ne_bytes()); // any state
         put(&self.local.1.to_be_bytes());
@@ -56,7 +59,7 @@ impl Socket {
                 put(&bytes);
             }
         }
-        put(&0u32.to_ne_bytes()); // any interface
+        put(&self.device.to_ne_bytes());
         put(&(self.cookie as u32).to_ne_bytes());
         put(&((self.cookie >> 32) as u32).to_ne_bytes());
         bytes
@@ -64,7 +67,10 @@ impl Socket {
 }
 
 /// A netlink socket in the network namespace of the thread that opened it.
-pub struct Diag(OwnedFd);
+pub struct Diag {
+    socket: OwnedFd,
+    number: u32,
+}
 
 impl Diag {
     /// Opens it.
@@ -91,33 +97,42 @@ impl Diag {
                 size_of::<libc::timeval>() as u32,
             )
         };
-        if set < 0 { Err(io::Error::last_os_error()) } else { Ok(Self(fd)) }
+        if set < 0 { Err(io::Error::last_os_error()) } else { Ok(Self { socket: fd, number: 0 }) }
     }
 
     /// Destroys a socket.
     ///
     /// # Errors
     /// `NotFound` when it is gone, `PermissionDenied` without `CAP_NET_ADMIN`, `Unsupported` without `CONFIG_INET_DIAG_DESTROY`.
-    pub fn destroy(&self, socket: &Socket) -> io::Result<()> {
-        let message = socket.message();
+    pub fn destroy(&mut self, socket: &Socket) -> io::Result<()> {
+        self.number = self.number.wrapping_add(1);
+        let message = socket.message(self.number);
+        let fd = self.socket.as_raw_fd();
         // SAFETY: the message is readable for its length.
-        let sent = unsafe { libc::send(self.0.as_raw_fd(), message.as_ptr().cast(), message.len(), 0) };
+        let sent = unsafe { libc::send(fd, message.as_ptr().cast(), message.len(), 0) };
         if sent < 0 {
             return Err(io::Error::last_os_error());
         }
-        let mut answer = [0u8; 4096];
-        // SAFETY: the buffer is writable for its length.
-        let got = unsafe { libc::recv(self.0.as_raw_fd(), answer.as_mut_ptr().cast(), answer.len(), 0) };
-        if got < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // nlmsghdr, then the error number of nlmsgerr
-        let error = answer.get(..got as usize).and_then(|answer| answer.get(HEADER..HEADER + 4));
-        let error = error.and_then(|bytes| bytes.try_into().ok()).map_or(libc::EPROTO, i32::from_ne_bytes);
-        match -error {
-            0 => Ok(()),
-            libc::EOPNOTSUPP => Err(io::ErrorKind::Unsupported.into()),
-            error => Err(io::Error::from_raw_os_error(error)),
+        loop {
+            let mut answer = [0u8; 4096];
+            // SAFETY: the buffer is writable for its length.
+            let got = unsafe { libc::recv(fd, answer.as_mut_ptr().cast(), answer.len(), 0) };
+            if got < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            let word = |at: usize| {
+                let bytes = answer.get(..got as usize)?.get(at..at + 4)?;
+                Some(i32::from_ne_bytes(bytes.try_into().ok()?))
+            };
+            // nlmsghdr with the number of the request, then the error number of nlmsgerr
+            match (word(8), word(HEADER)) {
+                (Some(number), _) if number as u32 != self.number => {} // a late answer to an earlier request
+                (_, Some(0)) => return Ok(()),
+                (_, Some(error)) if -error == libc::EOPNOTSUPP => {
+                    return Err(io::ErrorKind::Unsupported.into());
+                }
+                (_, error) => return Err(io::Error::from_raw_os_error(-error.unwrap_or(-libc::EPROTO))),
+            }
         }
     }
 }
@@ -153,6 +168,7 @@ mod tests {
         assert_eq!(got, 0);
         Socket {
             cookie,
+            device: 0,
             family: family as u16,
             local: mapped(stream.local_addr().unwrap()),
             remote: mapped(stream.peer_addr().unwrap()),
@@ -176,7 +192,7 @@ mod tests {
             let port = listener.local_addr().unwrap().port();
             let mut client = TcpStream::connect((connect, port)).unwrap();
             let (mut server, _) = listener.accept().unwrap();
-            let diag = Diag::open().unwrap();
+            let mut diag = Diag::open().unwrap();
             let target = socket(&server, family);
             let other = Socket { cookie: target.cookie + 1, ..target };
             assert!(diag.destroy(&other).is_err(), "another socket's cookie");

@@ -5,16 +5,18 @@
 
 mod diag;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io;
 use std::net::Ipv6Addr;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use monitor_common::event::Verdict;
@@ -31,12 +33,25 @@ const NAMESPACES: usize = 64;
 pub struct Counts {
     /// Destroyed.
     pub destroyed: AtomicU64,
-    /// Gone before.
+    /// Gone before: its end was faster.
     pub gone: AtomicU64,
     /// Refused by the kernel, or their namespace could not be entered: they stay fenced.
     pub failed: AtomicU64,
     /// Not tried because too many waited: they stay fenced.
     pub dropped: AtomicU64,
+}
+
+impl Counts {
+    /// In words.
+    pub fn rows(&self) -> [(&'static str, u64); 4] {
+        [
+            ("destroyed", &self.destroyed),
+            ("gone", &self.gone),
+            ("failed", &self.failed),
+            ("dropped", &self.dropped),
+        ]
+        .map(|(word, count)| (word, count.load(Ordering::Relaxed)))
+    }
 }
 
 /// Ends connections. Dropping it ends its thread.
@@ -89,25 +104,49 @@ impl Drop for Destroyer {
 fn socket(verdict: &Verdict) -> Socket {
     Socket {
         cookie: verdict.cookie,
+        device: verdict.device,
         family: verdict.family,
         local: (Ipv6Addr::from(verdict.local), verdict.local_port),
         remote: (Ipv6Addr::from(verdict.remote), verdict.remote_port),
     }
 }
 
+/// How often a socket that could not be destroyed is tried again, and after how long. Until then it is fenced.
+const TRIES: u32 = 5;
+const AGAIN: Duration = Duration::from_millis(200);
+/// Without work for so long, namespaces are closed: an open one outlives its container.
+const IDLE: Duration = Duration::from_secs(1);
+
 fn work(inbox: &Receiver<Verdict>, counts: &Counts) {
     let mut namespaces = Namespaces::new();
+    let mut again: VecDeque<(Instant, u32, Verdict)> = VecDeque::new();
     let mut told = false;
-    while let Ok(verdict) = inbox.recv() {
+    loop {
+        let due = again.front().map(|(at, ..)| at.saturating_duration_since(Instant::now()));
+        let (verdict, tries) = match inbox.recv_timeout(due.unwrap_or(IDLE)) {
+            Ok(verdict) => (verdict, 0),
+            Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Timeout) => match again.pop_front() {
+                Some((_, tries, verdict)) => (verdict, tries),
+                None => {
+                    namespaces.open.clear();
+                    continue;
+                }
+            },
+        };
         let result = namespaces.diag(&verdict).and_then(|diag| diag.destroy(&socket(&verdict)));
         let counter = match &result {
             Ok(()) => &counts.destroyed,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => &counts.gone,
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => &counts.gone,
+            Err(_) if tries < TRIES && again.len() < QUEUE => {
+                again.push_back((Instant::now() + AGAIN, tries + 1, verdict));
+                continue;
+            }
             Err(_) => &counts.failed,
         };
         counter.fetch_add(1, Ordering::Relaxed);
         if let Err(error) = result
-            && error.kind() != io::ErrorKind::NotFound
+            && error.raw_os_error() != Some(libc::ENOENT)
             && !std::mem::replace(&mut told, true)
         {
             tracing::warn!(
@@ -125,30 +164,40 @@ struct Namespaces {
 
 impl Namespaces {
     fn new() -> Self {
-        let own = std::fs::metadata("/proc/thread-self/ns/net").map_or(0, |found| found.ino() as u32);
-        Self { own, open: HashMap::new() }
+        Self { own: inode(Path::new("/proc/thread-self/ns/net")).unwrap_or(0), open: HashMap::new() }
     }
 
-    /// The netlink socket of the namespace that a verdict's socket is in, which its process shows.
-    fn diag(&mut self, verdict: &Verdict) -> io::Result<&Diag> {
+    /// The netlink socket of the namespace that a verdict's socket is in.
+    fn diag(&mut self, verdict: &Verdict) -> io::Result<&mut Diag> {
         let wanted = verdict.netns;
         if !self.open.contains_key(&wanted) {
-            let diag = if wanted == self.own || wanted == 0 {
-                Diag::open()?
-            } else {
-                let file = File::open(format!("/proc/{}/ns/net", verdict.tgid))?;
-                if file.metadata()?.ino() as u32 != wanted {
-                    return Err(io::Error::other("the process has moved to another network namespace"));
-                }
-                open_in(&file)?
-            };
+            let diag =
+                if wanted == self.own || wanted == 0 { Diag::open()? } else { open_in(&find(verdict)?)? };
             if self.open.len() >= NAMESPACES {
                 self.open.clear();
             }
             self.open.insert(wanted, diag);
         }
-        self.open.get(&wanted).ok_or_else(|| io::ErrorKind::NotFound.into())
+        self.open.get_mut(&wanted).ok_or_else(|| io::Error::other("no namespace"))
     }
+}
+
+/// The namespace of a verdict: its process shows it or, when that is not known or gone, any other that is in it.
+fn find(verdict: &Verdict) -> io::Result<File> {
+    let of = |process: &str| {
+        let path = Path::new("/proc").join(process).join("ns/net");
+        (inode(&path) == Some(verdict.netns)).then(|| File::open(path).ok()).flatten()
+    };
+    if let Some(found) = of(&verdict.tgid.to_string()) {
+        return Ok(found);
+    }
+    let all = std::fs::read_dir("/proc")?.filter_map(Result::ok);
+    let found = all.filter_map(|entry| of(entry.file_name().to_str()?)).next();
+    found.ok_or_else(|| io::Error::other("no process shows the network namespace of the connection"))
+}
+
+fn inode(path: &Path) -> Option<u32> {
+    std::fs::metadata(path).ok().map(|found| found.ino() as u32)
 }
 
 /// Opens a netlink socket in another namespace: on a thread of its own, which ends there.

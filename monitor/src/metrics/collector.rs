@@ -127,6 +127,9 @@ impl Families {
                 self.gauge("weir_cap_utilization_ratio", &[&cap.name, identity], *used);
             }
         }
+        for (result, count) in snapshot.ended.iter().filter(|(result, _)| !result.is_empty()) {
+            self.counter("weir_connections_ended_total", &[result], *count as f64);
+        }
         let Denials { cap, access, credentials } = snapshot.denials;
         for (reason, counts) in [("cap", cap), ("access", access), ("credentials", credentials)] {
             for (direction, count) in

@@ -70,6 +70,12 @@ pub const METRICS: &[(&str, &str, &str, &str)] = &[
         "reason,direction",
         "Requests that were denied, by reason: cap, access, credentials.",
     ),
+    (
+        "weir_connections_ended_total",
+        "counter",
+        "result",
+        "Connections of denied requests: destroyed, gone by themselves, failed or dropped (these stay fenced).",
+    ),
     ("weir_observed_total", "counter", "what", "What else the kernel side came across; no losses."),
     ("weir_hooks", "gauge", "name,target,mandatory", "Whether a hook or probe is attached (1) or not (0)."),
     (

@@ -96,6 +96,8 @@ pub struct Snapshot {
     pub caps: Vec<CapRow>,
     /// Denied requests.
     pub denials: Denials,
+    /// What became of their connections.
+    pub ended: [(&'static str, u64); 4],
     /// What else the kernel side observed, and how often.
     pub observed: Vec<(String, u64)>,
     /// Hooks.
