@@ -14,6 +14,7 @@
 )]
 
 mod attribution;
+mod caps;
 mod framing;
 mod harness;
 mod identity;

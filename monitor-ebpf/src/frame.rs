@@ -375,9 +375,10 @@ unsafe extern "C" fn step(_index: u32, context: *mut c_void) -> c_long {
     if *between == 0 {
         let ended = http1::tick(&mut frame);
         *between = ended as u8;
-        // most calls have one segment: the loop need not come back to see that there is no other
+        // most calls have one segment: the loop need not come back to see that there is no other, unless there is to decide
         // SAFETY: valid scratch.
-        return (ended && unsafe { raw::is_through(frame.scratch) }) as c_long;
+        return (ended && unsafe { raw::is_through(frame.scratch) && !judge::pending(frame.scratch) })
+            as c_long;
     }
     // SAFETY: valid scratch.
     unsafe {

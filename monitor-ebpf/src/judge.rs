@@ -543,6 +543,15 @@ unsafe fn of_rule(scratch: *mut Scratch, ask: *mut Ask) {
                     (*ask).at = at; // another CPU was first: asked again
                     return;
                 }
+                // close to the cap: from now on requests are decided about before the server has them
+                let now = ring::now(scratch);
+                if what == action::DENY
+                    && next > now + limit.tolerance_ns / 2
+                    && (*ask).direction == role::INBOUND as u32
+                    && let Some(over) = OVER.get_ptr_mut(0)
+                {
+                    core::ptr::write_volatile(over, now + OVER_NS);
+                }
                 raw::atomic_add(&raw mut (*bucket).admitted, 1);
                 (*place).charged = 1;
                 tally(todo.rule, verdict::ALLOW, 1);
@@ -618,11 +627,6 @@ unsafe fn end<const GATE: bool>(conn: *mut Conn, scratch: *mut Scratch, ask: *mu
         let mut enforced = enforced::NOT;
         if denied {
             (*ask).emit = GATE as u32;
-            if (*conn).role == role::INBOUND
-                && let Some(over) = OVER.get_ptr_mut(0)
-            {
-                core::ptr::write_volatile(over, ring::now(scratch) + OVER_NS);
-            }
             if by_cap {
                 tally((*ask).by as u16, verdict::DENY, 1);
             }

@@ -4,8 +4,8 @@
 //! `cgroup_skb` ingress on the root of cgroup v2 (checked on 6.18). Active only while somebody is over a cap, or where access
 //! levels deny; what the gate does not follow is decided when the server has read it, and fenced then.
 //!
-//! A gate ([`GATES`]) is a second framing of the requests of a connection, ahead of the one in [`CONNS`]. It begins with a
-//! connection's first bytes, or between two messages once the server has read everything ([`sync`]). It takes bytes in order
+//! A gate ([`GATES`]) is a second framing of the requests of a connection, ahead of the one of the socket hooks. It begins with a
+//! connection's first bytes, or between two messages once the server has read everything ([`resume`]). It takes bytes in order
 //! only: of a packet that comes too early it drops what could belong to a head (TCP sends it again) and gives the rest up.
 //! Requests keep their numbers, so that those that passed the gate are not charged again ([`follow`]).
 
@@ -70,7 +70,11 @@ fn begins(ctx: &SkBuffContext, sk: u64, segment: &Segment) -> bool {
 /// The gate of a connection that begins with this packet, null when it does not.
 #[inline(always)]
 fn open(ctx: &SkBuffContext, sk: *mut c_void, segment: &Segment) -> *mut Conn {
-    if !conn_of(sk).is_null() || !begins(ctx, sk as u64, segment) {
+    let conn = conn_of(sk);
+    if !conn.is_null() {
+        return resume(sk, conn, segment);
+    }
+    if !begins(ctx, sk as u64, segment) {
         return core::ptr::null_mut();
     }
     let gate = storage::<Conn>((&raw const GATES).cast(), sk, BPF_SK_STORAGE_GET_F_CREATE);
@@ -83,6 +87,43 @@ fn open(ctx: &SkBuffContext, sk: *mut c_void, segment: &Segment) -> *mut Conn {
         }
     }
     gate
+}
+
+/// The gate of a connection that the server has read to its end, between two messages: it can begin, or go on, with this packet.
+/// Null when it cannot.
+#[inline(always)]
+fn resume(sk: *mut c_void, conn: *mut Conn, segment: &Segment) -> *mut Conn {
+    let none = core::ptr::null_mut();
+    // SAFETY: socket storage.
+    unsafe {
+        let between = (*conn).http.req.phase == phase::START && (*conn).http.req.carry == 0;
+        if !between || (*conn).role != role::INBOUND || (*conn).http.shared.opaque != 0 {
+            return none;
+        }
+        let next = raw::kernel::<u32>(sk as u64 + config!(tcp_rcv_nxt) as u64).unwrap_or(0);
+        let read = raw::kernel::<u32>(sk as u64 + config!(tcp_copied_seq) as u64).unwrap_or(1);
+        if next != read || next != segment.sequence {
+            return none;
+        }
+        let gate = storage::<Conn>((&raw const GATES).cast(), sk, BPF_SK_STORAGE_GET_F_CREATE);
+        if gate.is_null() {
+            return none;
+        }
+        (*gate).http.req.phase = phase::START;
+        (*gate).http.req.carry = 0;
+        (*gate).http.req.open = 0;
+        (*gate).http.shared = (*conn).http.shared;
+        (*gate).id = (*conn).id;
+        (*gate).client = (*conn).client;
+        (*gate).peer = (*conn).peer;
+        (*gate).role = role::INBOUND;
+        (*gate).transport = (*conn).transport;
+        (*gate).told = (*conn).told;
+        (*gate).tgid = (*conn).tgid;
+        (*gate).next = next;
+        (*gate).synced = 1;
+        gate
+    }
 }
 
 /// Coming in: requests that are denied do not get through.
@@ -113,7 +154,8 @@ pub fn gate_in(ctx: SkBuffContext) -> i32 {
         return PASS;
     }
     let mut gate = storage::<Conn>((&raw const GATES).cast(), sk, 0);
-    if gate.is_null() {
+    // SAFETY: socket storage.
+    if gate.is_null() || unsafe { (*gate).synced } == 0 {
         gate = open(&ctx, sk, &segment);
     }
     if gate.is_null() {
@@ -121,9 +163,6 @@ pub fn gate_in(ctx: SkBuffContext) -> i32 {
     }
     // SAFETY: socket storage.
     unsafe {
-        if (*gate).synced == 0 || (*gate).http.shared.opaque != 0 {
-            return PASS;
-        }
         let early = segment.sequence.wrapping_sub((*gate).next) as i32;
         if early < 0 {
             return PASS; // sent again
@@ -156,42 +195,5 @@ pub unsafe fn follow(sk: *mut c_void, conn: *mut Conn) {
     if !gate.is_null() {
         // SAFETY: socket storage; the caller's promise.
         unsafe { (*conn).judged = core::ptr::read_volatile(&raw const (*gate).http.shared.req_seq) }
-    }
-}
-
-/// The server has read: between two messages, with nothing left to read, a gate can begin or go on.
-///
-/// # Safety
-/// `conn` must be the connection of `sk`.
-#[inline(always)]
-pub unsafe fn sync(sk: *mut c_void, conn: *mut Conn) {
-    // SAFETY: the caller's promise; socket storage.
-    unsafe {
-        let between = (*conn).http.req.phase == phase::START && (*conn).http.req.carry == 0;
-        if !between || (*conn).role != role::INBOUND || !conn::is_tcp(sk as u64) {
-            return;
-        }
-        let gate = storage::<Conn>((&raw const GATES).cast(), sk, BPF_SK_STORAGE_GET_F_CREATE);
-        if gate.is_null() || (*gate).synced != 0 {
-            return;
-        }
-        let next = raw::kernel::<u32>(sk as u64 + config!(tcp_rcv_nxt) as u64).unwrap_or(0);
-        let read = raw::kernel::<u32>(sk as u64 + config!(tcp_copied_seq) as u64).unwrap_or(1);
-        if next != read {
-            return;
-        }
-        (*gate).http.req.phase = phase::START;
-        (*gate).http.req.carry = 0;
-        (*gate).http.req.open = 0;
-        (*gate).http.shared = (*conn).http.shared;
-        (*gate).id = (*conn).id;
-        (*gate).client = (*conn).client;
-        (*gate).peer = (*conn).peer;
-        (*gate).role = role::INBOUND;
-        (*gate).transport = (*conn).transport;
-        (*gate).told = (*conn).told;
-        (*gate).tgid = (*conn).tgid;
-        (*gate).next = next;
-        core::ptr::write_volatile(&raw mut (*gate).synced, 1);
     }
 }

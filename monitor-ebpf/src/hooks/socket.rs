@@ -141,15 +141,11 @@ fn take(sk: *mut c_void, known: *mut Conn, n: i32, skip: u32, way: Way, early: b
             } else if way == Way::Send {
                 framed = conn::was_framed(conn, ret as u32);
             }
-            // asked twice, so that the verifier need not walk the framing for both answers
             if way == Way::Receive && judge::is_gated() {
                 gate::follow(sk, conn);
             }
             if !framed {
                 data(conn, scratch, &buffers, ret as u32, way);
-            }
-            if way == Way::Receive && judge::is_gated() {
-                gate::sync(sk, conn);
             }
         }
     }

@@ -89,7 +89,7 @@ pub struct SetArgs {
     /// Every identity of this kind
     #[arg(long, value_enum)]
     each: Option<Each>,
-    /// This local workload: unit:NAME, container:ID, exe:/PATH
+    /// This local workload: `unit:NAME`, `container:ID`, `exe:/PATH`
     #[arg(long)]
     workload: Option<String>,
     /// Side of the requests
@@ -174,7 +174,14 @@ fn set(args: SetArgs) -> anyhow::Result<Outcome> {
     }
     let cap = match known.map(|row| old(&row)).transpose()? {
         Some(old) if !scoped => old,
-        _ => {
+        Some(old) => Cap {
+            role: args.role.clone(),
+            identity: args.identity.clone(),
+            each: args.each,
+            workload: args.workload.clone(),
+            ..old
+        },
+        None => {
             let Some(rate) = args.rate else {
                 return Err(Usage("a new cap needs --rate, such as --rate 100/s".into()).into());
             };
@@ -195,7 +202,7 @@ fn set(args: SetArgs) -> anyhow::Result<Outcome> {
     };
     let cap = Cap {
         rate: args.rate.unwrap_or(cap.rate),
-        burst: args.burst.or(if args.rate.is_some() { None } else { cap.burst }),
+        burst: args.burst.or(cap.burst),
         action: args.action.unwrap_or(cap.action),
         direction: args.direction.or(cap.direction),
         route: args.route.or(cap.route),
