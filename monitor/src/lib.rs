@@ -14,6 +14,7 @@ pub mod output;
 pub mod parser;
 pub mod probes;
 pub mod rates;
+pub mod replay;
 pub mod route;
 pub mod sensor;
 pub mod source;
