@@ -16,6 +16,7 @@ pub mod output;
 pub mod parser;
 pub mod probes;
 pub mod rates;
+pub mod replay;
 pub mod route;
 pub mod sensor;
 pub mod source;

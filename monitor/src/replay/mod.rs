@@ -1,0 +1,56 @@
+//! Replays requests that were seen against caps that are only proposed: `weir caps test`.
+//!
+//! Owns: reading recorded requests ([`requests`]), and deciding each of them as the kernel side would ([`engine`]), with the
+//! arithmetic of [`monitor_common::gcra`]. Pure: takes bytes and records, gives counts. Must not change a cap, ask a daemon or
+//! read the configuration; whoever calls it says what a proposal's members are.
+
+mod engine;
+mod requests;
+
+use ipnet::IpNet;
+use monitor_common::gcra::Limit;
+
+pub use engine::{Report, replay};
+pub use requests::{ReadError, Request, of_records, read};
+
+use crate::view::Direction;
+
+/// A cap to try.
+#[derive(Clone, Debug)]
+pub struct Proposal {
+    /// Its name.
+    pub name: String,
+    /// Rate and burst.
+    pub limit: Limit,
+    /// One of [`monitor_common::cap::action`]: only `DENY` keeps a request from using up other caps.
+    pub action: u8,
+    /// One of [`monitor_common::cap::scope`].
+    pub scope: u8,
+    /// Whose requests it is for.
+    pub members: Members,
+    /// Side of the requests.
+    pub direction: Direction,
+    /// Only paths that begin like this, in whatever case.
+    pub route: Option<String>,
+    /// Only this destination, in whatever case and at any port.
+    pub host: Option<String>,
+}
+
+/// Whose requests a proposal is for.
+#[derive(Clone, Debug)]
+pub enum Members {
+    /// Everybody's: for the scopes that have a bucket for each credential or client.
+    Everybody,
+    /// Those of a role, or of one identity.
+    Of {
+        /// Identities as requests show them, by name or as `kind:value`.
+        identities: Vec<String>,
+        /// Networks of clients, whatever credentials they carry.
+        networks: Vec<IpNet>,
+    },
+    /// Those of one local workload.
+    Workload(String),
+}
+
+#[cfg(test)]
+mod tests;
