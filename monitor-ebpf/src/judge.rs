@@ -12,6 +12,11 @@
 //! Buckets are charged one by one while they admit; when one refuses, what was charged is given back. In between another
 //! request may be refused that had been admitted a moment later, never the other way round.
 
+#![allow(
+    clippy::needless_borrows_for_generic_args,
+    reason = "a key or value that is passed by value is copied to the stack"
+)]
+
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::generated::{bpf_get_current_cgroup_id, bpf_ktime_get_ns, bpf_probe_read_kernel};
 use aya_ebpf::maps::lpm_trie::Key;
@@ -243,7 +248,7 @@ unsafe fn of_subject(conn: *mut Conn, scratch: *mut Scratch, ask: *mut Ask) {
             return;
         }
         let found = if at as usize == NETWORK {
-            network_key(conn, key.direction, &mut (*ask).network);
+            network_key(conn, key.direction, &raw mut (*ask).network);
             NETWORKS.get(&(*ask).network).map(core::ptr::from_ref)
         } else {
             SUBJECTS.get_ptr(key)

@@ -258,6 +258,49 @@ pub struct CapRow {
     pub top: Vec<(String, f64)>,
 }
 
+/// What a proposed cap would have done. `weir caps test`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplayRow {
+    /// The cap.
+    pub cap: String,
+    /// Requests that it was for.
+    pub applied: u64,
+    /// Those that it would have admitted.
+    pub admitted: u64,
+    /// Those that it would have denied; with another action: counted.
+    pub denied: u64,
+    /// Those that another cap would have denied.
+    pub elsewhere: u64,
+    /// Time of the first that it would have denied, RFC 3339; empty when there is none.
+    pub first: String,
+    /// The second with the most of them, RFC 3339; empty when there is none.
+    pub worst: String,
+    /// How many in that second.
+    pub worst_denied: u64,
+    /// Who was denied most often: identity and requests.
+    pub top: Vec<(String, u64)>,
+}
+
+impl From<crate::replay::Report> for ReplayRow {
+    fn from(report: crate::replay::Report) -> Self {
+        let time = |ns| {
+            let at = std::time::UNIX_EPOCH + std::time::Duration::from_nanos(ns);
+            humantime::format_rfc3339_micros(at).to_string()
+        };
+        Self {
+            cap: report.cap,
+            applied: report.applied,
+            admitted: report.admitted,
+            denied: report.refused,
+            elsewhere: report.elsewhere,
+            first: report.first_ns.map(time).unwrap_or_default(),
+            worst: report.worst.map(|(ns, _)| time(ns)).unwrap_or_default(),
+            worst_denied: report.worst.map_or(0, |(_, most)| most),
+            top: report.top,
+        }
+    }
+}
+
 /// One role. `weir roles`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoleRow {

@@ -45,15 +45,13 @@ impl Caller {
     }
 
     fn exchange(&mut self, parts: &[&[u8]]) -> std::io::Result<Met> {
-        let stream = match &mut self.stream {
-            Some(stream) => stream,
-            None => {
-                let stream = TcpStream::connect(self.to)?;
-                stream.set_nodelay(true)?;
-                stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-                self.stream.insert(stream)
-            }
-        };
+        if self.stream.is_none() {
+            let stream = TcpStream::connect(self.to)?;
+            stream.set_nodelay(true)?;
+            stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+            self.stream = Some(stream);
+        }
+        let stream = self.stream.as_mut().ok_or(ErrorKind::NotConnected)?;
         for part in parts {
             stream.write_all(part)?;
         }

@@ -31,6 +31,8 @@ pub enum CapsCommand {
     Reset(NameArgs),
     /// What limits an identity, where that is decided, and when its next request is admitted
     Explain(ExplainArgs),
+    /// What proposed caps would have done to requests that were seen
+    Test(super::caps_test::TestArgs),
 }
 
 #[derive(Debug, Args)]
@@ -129,6 +131,7 @@ pub fn run(command: CapsCommand) -> anyhow::Result<Outcome> {
         CapsCommand::Shadow(args) => act(args, Action::Shadow),
         CapsCommand::Deny(args) => act(args, Action::Deny),
         CapsCommand::Reset(args) => change(&args.socket, args.output, &Change::Reset { name: args.name }),
+        CapsCommand::Test(args) => super::caps_test::run(&args),
         CapsCommand::Explain(args) => {
             let client = Client::new(&args.socket)?;
             let rows: Vec<CapExplanation> =

@@ -5,6 +5,7 @@
 
 mod bench_hooks;
 mod caps;
+mod caps_test;
 mod client;
 mod config;
 mod doctor;

@@ -126,13 +126,13 @@ fn work(inbox: &Receiver<Verdict>, counts: &Counts) {
         let (verdict, tries) = match inbox.recv_timeout(due.unwrap_or(IDLE)) {
             Ok(verdict) => (verdict, 0),
             Err(RecvTimeoutError::Disconnected) => return,
-            Err(RecvTimeoutError::Timeout) => match again.pop_front() {
-                Some((_, tries, verdict)) => (verdict, tries),
-                None => {
+            Err(RecvTimeoutError::Timeout) => {
+                let Some((_, tries, verdict)) = again.pop_front() else {
                     namespaces.open.clear();
                     continue;
-                }
-            },
+                };
+                (verdict, tries)
+            }
         };
         let result = namespaces.diag(&verdict).and_then(|diag| diag.destroy(&socket(&verdict)));
         let counter = match &result {
@@ -191,8 +191,8 @@ fn find(verdict: &Verdict) -> io::Result<File> {
     if let Some(found) = of(&verdict.tgid.to_string()) {
         return Ok(found);
     }
-    let all = std::fs::read_dir("/proc")?.filter_map(Result::ok);
-    let found = all.filter_map(|entry| of(entry.file_name().to_str()?)).next();
+    let mut all = std::fs::read_dir("/proc")?.filter_map(Result::ok);
+    let found = all.find_map(|entry| of(entry.file_name().to_str()?));
     found.ok_or_else(|| io::Error::other("no process shows the network namespace of the connection"))
 }
 

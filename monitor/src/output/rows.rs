@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::columns::{Column, Row, Value};
 use crate::view::{
     CapExplanation, CapRow, CheckRow, ConnectionRow, Direction, HookRow, IdentityRow, LossRow, ProcessRow,
-    RequestRecord, RoleRow, RouteRow, Totals,
+    ReplayRow, RequestRecord, RoleRow, RouteRow, Totals,
 };
 
 /// A name given to an identity. `weir identity list`.
@@ -167,6 +167,24 @@ impl Row for ConnectionRow {
         "outstanding", right => |row| Value::Count(row.outstanding);
         "joined", wide => |row| Value::Flag(row.joined);
         "since" => |row| text(&row.since);
+    };
+}
+
+impl Row for ReplayRow {
+    const SORT: &'static str = "denied";
+    const COLUMNS: &'static [Column<Self>] = columns! {
+        "cap" => |row| text(&row.cap);
+        "applied", right => |row| Value::Count(row.applied);
+        "admitted", right => |row| Value::Count(row.admitted);
+        "denied", right => |row| Value::Count(row.denied);
+        "elsewhere", right => |row| Value::Count(row.elsewhere);
+        "first" => |row| text(&row.first);
+        "worst" => |row| text(&row.worst);
+        "worst_denied", right => |row| Value::Count(row.worst_denied);
+        "top" => |row| {
+            let top = row.top.iter().map(|(who, count)| format!("{who}={count}"));
+            Value::Text(top.collect::<Vec<_>>().join(" "))
+        };
     };
 }
 
