@@ -42,7 +42,14 @@ const LIMIT_SECONDS: u64 = 1800;
 const FOLDERS: &[&str] =
     &["/proc", "/sys", "/dev", "/run", "/tmp", "/var/tmp", "/var/log/nginx", "/var/lib/nginx"];
 /// Tests that run inside a machine: the same as outside, with fewer requests.
-const TESTS: &[&str] = &["nginx::plaintext_five_runs", "nginx::tls_five_runs", "framing::every_case"];
+const TESTS: &[&str] = &[
+    "nginx::plaintext_five_runs",
+    "nginx::tls_five_runs",
+    "framing::every_case",
+    "caps::nobody_gets_around_a_cap",
+    "caps::a_tls_server_is_fenced",
+    "caps::outbound_requests_do_not_leave",
+];
 /// Environment of the tests inside; software emulation is ten to twenty times slower than the host.
 const ENVIRONMENT: &str = "PATH=/usr/bin:/usr/sbin\nHOME=/root\nTMPDIR=/tmp\nLANG=C.UTF-8\nCI=true\nRUST_BACKTRACE=0\n\
                            WEIR_TEST_REQUESTS=2000\nWEIR_TEST_PATIENCE=30\n";
