@@ -96,15 +96,13 @@ fn decode(bytes: &[u8]) -> Vec<u8> {
     while let Some((byte, after)) = rest.split_first() {
         let hex = after.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
         let escape = hex.filter(|hex| hex.bytes().all(|digit| digit.is_ascii_hexdigit()));
-        match escape.and_then(|hex| u8::from_str_radix(hex, 16).ok()).filter(|_| *byte == b'%') {
-            Some(value) => {
-                decoded.push(value);
-                rest = &after[2..];
-            }
-            None => {
-                decoded.push(*byte);
-                rest = after;
-            }
+        if let Some(value) = escape.and_then(|hex| u8::from_str_radix(hex, 16).ok()).filter(|_| *byte == b'%')
+        {
+            decoded.push(value);
+            rest = &after[2..];
+        } else {
+            decoded.push(*byte);
+            rest = after;
         }
     }
     decoded
