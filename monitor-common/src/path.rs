@@ -4,7 +4,11 @@
 //! twice, byte by byte, in one go:
 //!
 //! * *raw*: as sent, without scheme and authority of the absolute form;
-//! * *normal*: percent-decoded once, `\` taken for `/`, empty segments dropped, `.` and `..` resolved (never above the root).
+//! * *normal*: percent-decoded once, `\` taken for `/`, empty segments and `.` dropped, parameters (`;v=1`) left out.
+//!
+//! A target with a `..`, however it is written, is [`flag::ODD`]: clients resolve it before they send (RFC 3986, 5.2.4), and what
+//! it takes back depends on what a server takes for a segment. `/v1/x%2Fy/../../admin` is `/v1/admin` to one and `/admin` to
+//! another; so is it with `\`, and with an empty segment for the one that counts it.
 //!
 //! An access level grants a request only if **both** readings fall under its prefix and nothing about the target is [`flag::ODD`];
 //! so no spelling widens access, and `/v1/projects/a%2Fb` still is under `/v1/`. A cap with a route applies if **either** reading,
@@ -17,20 +21,16 @@ use crate::cap::{PATH, PathValue};
 
 /// Bytes of a request line that are looked at. A path that does not end there is odd.
 pub const LINE: u32 = 512;
-/// Segments that `..` can take back; deeper paths with `..` are odd.
-const DEPTH: u32 = 16;
-/// Masks, which the verifier must see on the register that is used.
+/// Mask, which the verifier must see on the register that is used.
 const PATH_MASK: u32 = PATH as u32 - 1;
-const DEPTH_MASK: u32 = DEPTH - 1;
+const _: () = assert!(PATH.is_power_of_two());
 
 /// What was noticed.
 pub mod flag {
     /// Servers may read it differently: no access level grants it, and every route applies.
     pub const ODD: u32 = 1;
-    /// The normal reading was cut at [`super::PATH`] bytes: what follows is not compared.
-    pub const LONG: u32 = 2;
     /// The target has ended.
-    pub const DONE: u32 = 4;
+    pub const DONE: u32 = 2;
 }
 
 /// Where the reader is.
@@ -52,6 +52,8 @@ mod segment {
     pub const DOT: u32 = 1;
     pub const DOTS: u32 = 2;
     pub const OTHER: u32 = 3;
+    /// Its parameters, which are no part of the normal reading.
+    pub const PARAMETERS: u32 = 4;
 }
 
 /// The beginning of a reading: a key of the path trie.
@@ -83,9 +85,6 @@ pub struct Path {
     segment: u32,
     /// Where the current segment begins in the normal reading.
     begins: u32,
-    depth: u32,
-    pad: u32,
-    starts: [u32; DEPTH as usize],
     /// As sent.
     pub raw: Reading,
     /// As most servers understand it.
@@ -109,9 +108,6 @@ impl Path {
         high: 0,
         segment: 0,
         begins: 0,
-        depth: 0,
-        pad: 0,
-        starts: [0; DEPTH as usize],
         raw: EMPTY,
         normal: EMPTY,
         raw_lower: EMPTY,
@@ -128,7 +124,6 @@ impl Path {
         self.escape = 0;
         self.segment = segment::EMPTY;
         self.begins = 0;
-        self.depth = 0;
     }
 
     /// Reads a whole request line.
@@ -180,6 +175,7 @@ impl Path {
                 }
                 if byte == b'/' {
                     self.at = at::AUTHORITY;
+                    self.high = 0;
                     return;
                 }
                 self.flags |= flag::ODD; // the authority of CONNECT, or another scheme's
@@ -188,9 +184,16 @@ impl Path {
             at::AUTHORITY => {
                 if byte == b'/' {
                     self.at = at::PATH;
+                    if self.high == 0 {
+                        self.flags |= flag::ODD; // an empty authority: to some the host comes next
+                    }
                     self.root();
                     return;
                 }
+                if byte == b'\\' || byte == b'@' {
+                    self.flags |= flag::ODD; // where the authority ends is in dispute
+                }
+                self.high = 1;
             }
             at::PATH => {
                 if !ends && byte != b'?' && byte != b'#' {
@@ -201,7 +204,8 @@ impl Path {
             _ => return,
         }
         if ends || byte == b'?' || byte == b'#' {
-            if ends && byte != b' ' && byte != b'\r' && byte != b'\n' {
+            // a fragment is never sent, and some take `#` for a byte of the path
+            if byte == b'#' || ends && byte != b' ' && byte != b'\r' && byte != b'\n' {
                 self.flags |= flag::ODD;
             }
             self.end();
@@ -258,13 +262,16 @@ impl Path {
     /// A byte of the path.
     #[inline(always)]
     fn path(&mut self, byte: u8) {
+        if self.raw_len == 1 && (byte == b'/' || byte == b'\\') {
+            self.flags |= flag::ODD; // `//host/path` is a reference without a scheme to those who parse it as a URL
+        }
         self.put_raw(byte);
         if self.escape == 0 {
             if byte == b'%' {
                 self.escape = 2;
                 return;
             }
-            self.decoded(byte);
+            self.normal(byte, false);
             return;
         }
         let letter = (byte | 0x20).wrapping_sub(b'a');
@@ -282,60 +289,56 @@ impl Path {
             return;
         }
         let byte = (self.high << 4) as u8 | digit;
-        // an escape that decodes to an escape, to a control byte, or to what is never valid UTF-8
-        if byte == b'%' || byte < b' ' || byte == 0x7f || byte == 0xc0 || byte == 0xc1 || byte >= 0xf5 {
+        // an escape that decodes to an escape, or to a control byte
+        if byte == b'%' || byte < b' ' || byte == 0x7f {
             self.flags |= flag::ODD;
         }
-        self.decoded(byte);
+        self.normal(byte, true);
     }
 
-    /// A byte of the normal reading.
+    /// A byte of the normal reading, decoded.
     #[inline(always)]
-    fn decoded(&mut self, byte: u8) {
+    fn normal(&mut self, byte: u8, encoded: bool) {
+        if byte == 0xc0 || byte == 0xc1 || byte >= 0xf5 {
+            self.flags |= flag::ODD; // never valid UTF-8, `.` and `/` in disguise to careless decoders
+        }
         if byte == b'/' || byte == b'\\' {
-            if self.segment == segment::OTHER {
-                let depth = self.depth;
-                if depth < DEPTH {
-                    self.starts[(depth & DEPTH_MASK) as usize] = self.begins;
-                }
-                self.depth = depth + 1;
+            if self.segment == segment::PARAMETERS && (encoded || byte == b'\\') {
+                self.flags |= flag::ODD; // to some it is one of the parameters
+            }
+            self.resolve();
+            if self.normal_len != self.begins {
                 self.put(b'/');
                 self.begins = self.normal_len;
-            } else {
-                self.resolve();
             }
             self.segment = segment::EMPTY;
+            return;
+        }
+        if self.segment == segment::PARAMETERS {
+            return;
+        }
+        if byte == b';' {
+            if self.segment == segment::DOT || self.segment == segment::DOTS {
+                self.flags |= flag::ODD; // `..;` is `..` to some
+            }
+            self.segment = segment::PARAMETERS;
             return;
         }
         self.segment = match (self.segment, byte) {
             (segment::EMPTY, b'.') => segment::DOT,
             (segment::DOT, b'.') => segment::DOTS,
-            (segment::DOT | segment::DOTS, b';') => {
-                self.flags |= flag::ODD; // path parameters: `..;` is `..` to some
-                segment::OTHER
-            }
             _ => segment::OTHER,
         };
         self.put(byte);
     }
 
-    /// Takes a segment of dots back, and with `..` the one before it.
+    /// A segment ends: `.` is dropped, `..` is not for us to resolve.
     #[inline(always)]
     fn resolve(&mut self) {
-        if self.segment == segment::OTHER || self.segment == segment::EMPTY {
-            return;
-        }
-        if self.flags & flag::LONG != 0 {
+        if self.segment == segment::DOTS {
             self.flags |= flag::ODD;
         }
-        self.normal_len = self.begins;
-        if self.segment == segment::DOTS {
-            if self.depth == 0 || self.depth > DEPTH {
-                self.flags |= flag::ODD; // above the root, or deeper than is followed
-                return;
-            }
-            self.depth -= 1;
-            self.begins = self.starts[(self.depth & DEPTH_MASK) as usize];
+        if self.segment == segment::DOT {
             self.normal_len = self.begins;
         }
     }
@@ -354,8 +357,7 @@ impl Path {
     fn put(&mut self, byte: u8) {
         let n = self.normal_len;
         if n >= PATH as u32 {
-            self.flags |= flag::LONG;
-            return;
+            return; // it is compared by its beginning
         }
         self.normal.bytes[(n & PATH_MASK) as usize] = byte;
         self.normal_lower.bytes[(n & PATH_MASK) as usize] = lower(byte);
@@ -418,14 +420,15 @@ mod tests {
             ("http://host:80/v1/x", "/v1/x", "/v1/x"),
             ("HTTPS://host", "/", "/"),
             ("http://host?x", "/", "/"),
-            ("/a/./b//c/../d", "/a/./b//c/../d", "/a/b/d"),
-            ("/a/b/..", "/a/b/..", "/a/"),
+            ("/a/./b//c/d", "/a/./b//c/d", "/a/b/c/d"),
             ("/a/b/.", "/a/b/.", "/a/b/"),
             ("/a\\b", "/a\\b", "/a/b"),
             ("/...", "/...", "/..."),
             ("/.well-known/x", "/.well-known/x", "/.well-known/x"),
             ("/caf\u{e9}", "/caf\u{e9}", "/caf\u{e9}"),
-            ("/x;v=1/y", "/x;v=1/y", "/x;v=1/y"),
+            ("/x;v=1/y", "/x;v=1/y", "/x/y"),
+            ("/x%3Bv/y;a.b", "/x%3Bv/y;a.b", "/x/y"),
+            ("/;a/x", "/;a/x", "/x"),
         ] {
             assert_eq!(plain(target), (raw.to_owned(), normal.to_owned()), "{target}");
         }
@@ -448,6 +451,8 @@ mod tests {
             "/..;/a",
             "/.;/a",
             "/%2e%2e;x/a",
+            "/..%3bx/a",
+            "/;a%2Fx/v1",
             "ftp:x",
             "v1/x",
             "/%c0%ae%c0%ae/a",
@@ -455,21 +460,31 @@ mod tests {
             "/a\u{1}b",
             "/a\u{7f}b",
             "",
+            "/a/../b",
+            "/a/b/..",
+            "/a%2fb/../c",
+            "/a\\b/../c",
+            "/a//../c",
+            "/a#/b",
+            "//h/a",
+            "/\\h/a",
+            "http:///a",
+            "http://h\\@x/a",
+            "http://u@h/a",
         ] {
             let (raw, normal, odd) = read(target);
             assert!(odd, "{target}: {raw} {normal}");
         }
-        let deep = format!("{}/..", "/a".repeat(20));
-        assert!(read(&deep).2, "more segments than are followed, then `..`");
+        assert!(Path::of_line(b"GET /\xc0\xae/a HTTP/1.1\r\n").flags & flag::ODD != 0, "overlong, as it is");
         let long = format!("/v1/{}/../../admin", "x".repeat(200));
-        assert!(read(&long).2, "what was cut is taken back");
+        assert!(read(&long).2, "a `..` beyond what is kept");
         let endless = format!("/v1/{}", "x".repeat(600));
         assert!(read(&endless).2, "the end is not seen");
         let deep = "/a".repeat(20);
         assert_eq!(plain(&deep).1, deep);
     }
 
-    /// 43 tricks against a role that may `GET /v1/`: what a server could take them for is not under it, or they are refused.
+    /// Tricks against a role that may `GET /v1/`: what a server could take them for is not under it, or they are refused.
     #[test]
     fn tricks_do_not_widen_access() {
         let get = 1 << crate::http1::method::GET;
@@ -525,6 +540,15 @@ mod tests {
             "/admin/%2e%2e/v1/",
             "\\v1/",
             "/v1/%",
+            // `..` takes back what only some take for a segment
+            "/v1/x%2Fy/../../admin",
+            "/v1/x%5Cy/../../admin",
+            "/v1/x\\y/../../admin",
+            "/v1/../admin//../v1/x",
+            "/v1/../admin/%2e%2e/v1/x",
+            "/v1/#/../admin",
+            "http:///v1/x",
+            "http://h\\@x/v1/x",
         ] {
             assert!(!granted(target, crate::http1::method::GET), "{target}");
         }
@@ -534,7 +558,7 @@ mod tests {
             "/v1/a/b?c=/../d",
             "/v1/projects/a%2Fb",
             "http://h/v1/x",
-            "/v1/a/../b",
+            "/v1/x;v=1/y",
             "/v1//x",
         ] {
             assert!(granted(target, crate::http1::method::GET), "{target}");
@@ -553,29 +577,22 @@ mod tests {
                 .and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
             match (path[at], escape) {
                 (b'%', Some(byte)) => {
-                    decoded.push(byte);
+                    decoded.push(if byte == b'\\' { b'/' } else { byte });
                     at += 2;
                 }
+                (b'\\', _) => decoded.push(b'/'),
                 (byte, _) => decoded.push(byte),
             }
             at += 1;
         }
-        for byte in &mut decoded {
-            if *byte == b'\\' {
-                *byte = b'/';
-            }
-        }
-        let segments: Vec<&[u8]> = decoded.split(|byte| *byte == b'/').collect();
+        let bare = |segment| <[u8]>::split(segment, |byte| *byte == b';').next().unwrap();
+        let segments: Vec<&[u8]> = decoded.split(|byte| *byte == b'/').map(bare).collect();
         let mut kept: Vec<&[u8]> = Vec::new();
         let mut open = false;
         for segment in &segments {
             open = false;
             match *segment {
                 b"" | b"." => open = true,
-                b".." => {
-                    kept.pop();
-                    open = true;
-                }
                 other => kept.push(other),
             }
         }
@@ -597,7 +614,7 @@ mod tests {
             prop_assume!(!odd);
             prop_assert_eq!(normal.as_bytes(), &reference(target.as_bytes())[..]);
             // reading it again changes nothing
-            prop_assume!(!normal.contains([' ', '%']));
+            prop_assume!(!normal.contains([' ', '%', ';']));
             prop_assert_eq!(read(&normal).1, normal);
         }
 

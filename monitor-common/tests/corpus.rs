@@ -24,6 +24,25 @@ fn siphash() {
 }
 
 #[test]
+fn path() {
+    replay("path", support::path::check);
+}
+
+#[test]
+fn random_paths_are_read_as_servers_could() {
+    let mut r = support::Rng(11);
+    let pieces: [&[u8]; 22] = [
+        b"/", b"//", b".", b"..", b"/../", b"/./", b"\\", b"%2e", b"%2F", b"%5C", b"%5c..", b";", b";a",
+        b"%3b", b"%25", b"%", b"v1", b"V1", b"/v1/", b"%761", b"admin", b"?",
+    ];
+    for _ in 0..if cfg!(debug_assertions) { 20_000 } else { 400_000 } {
+        let target: Vec<u8> = (0..r.n(10)).flat_map(|_| r.pick(&pieces).to_vec()).collect();
+        let start: &[u8] = r.pick(&[&b"/v1/"[..], b"/"]);
+        support::path::check(&[b"GET ", start, &target, b" HTTP/1.1\r\n"].concat());
+    }
+}
+
+#[test]
 fn reference() {
     for seed in 0..200u32 {
         checks::reference(&seed.to_le_bytes());

@@ -14,6 +14,7 @@
 
 pub mod checks;
 pub mod generate;
+pub mod path;
 pub mod reference;
 
 use monitor_common::http1::*;
