@@ -2,10 +2,11 @@
 
 use std::fs::File;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use aya::Ebpf;
 use aya::programs::{CgroupAttachMode, CgroupSkb, CgroupSkbAttachType};
 
+use super::hooks::describe;
 use crate::view::HookRow;
 use crate::workload::cgroup2_root;
 
@@ -38,9 +39,14 @@ fn attach_one(ebpf: &mut Ebpf, (name, side): &Program) -> Result<HookRow> {
     let cgroup = File::open(&root).with_context(|| format!("cannot open {}", root.display()))?;
     let program = ebpf.program_mut(name).context("the kernel side lacks one of its programs")?;
     let program: &mut CgroupSkb = program.try_into()?;
-    program.load().with_context(|| format!("cannot load {name}"))?;
+    program.load().map_err(|error| anyhow!("cannot load {name}: {}", describe(&error)))?;
     program
         .attach(&cgroup, *side, CgroupAttachMode::Single)
-        .with_context(|| format!("cannot attach {name} to {}", root.display()))?;
+        .map_err(|error| anyhow!("cannot attach {name} to {}: {}", root.display(), describe(&error)))?;
     Ok(HookRow { name: (*name).into(), target: root.display().to_string(), mandatory: true, attached: true })
+}
+
+/// The row of a program that this kernel does not take.
+pub fn missing(name: &str) -> HookRow {
+    HookRow { name: name.into(), target: "cgroup2".into(), mandatory: false, attached: false }
 }

@@ -78,7 +78,7 @@ pub fn attach_sends(ebpf: &mut Ebpf, btf: &Btf) -> Result<HookRow> {
         let program = ebpf.program_mut(hook.program).context("the kernel side lacks one of its programs")?;
         match hook.load(program, btf).and_then(|()| hook.attach(Some(program))) {
             Ok(()) => return Ok(hook.row(true)),
-            Err(error) => why.push(format!("{}: {error}{}", hook.target, last_line(&error))),
+            Err(error) => why.push(format!("{}: {}", hook.target, describe(&error))),
         }
     }
     bail!("sends cannot be seen before they leave on this kernel ({})", why.join("; "))
@@ -149,7 +149,7 @@ fn attach_form(
         if let Err(error) = &result
             && hook.mandatory
         {
-            bail!("cannot attach {} to {}: {error}{}", hook.program, hook.target, last_line(error));
+            bail!("cannot attach {} to {}: {}", hook.program, hook.target, describe(error));
         }
         if !matches!(hook.kind, Kind::Probe) {
             rows.push(hook.row(result.is_ok()));
@@ -223,10 +223,10 @@ impl Hook {
     }
 }
 
-/// The end of the verifier's log, where the reason is.
-fn last_line(error: &ProgramError) -> String {
-    let ProgramError::LoadError { verifier_log, .. } = error else { return String::new() };
+/// A program's error in one line: of the verifier's log only the end, where the reason is.
+pub fn describe(error: &ProgramError) -> String {
+    let ProgramError::LoadError { io_error, verifier_log } = error else { return error.to_string() };
     let log = verifier_log.to_string();
     let lines: Vec<_> = log.lines().rev().filter(|line| !line.trim().is_empty()).take(8).collect();
-    format!(" ({})", lines.into_iter().rev().collect::<Vec<_>>().join(" | "))
+    format!("{io_error} ({})", lines.into_iter().rev().collect::<Vec<_>>().join(" | "))
 }

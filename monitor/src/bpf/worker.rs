@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use aya::{Btf, Ebpf};
+use tracing::warn;
 
 use super::tls::Probes;
 use super::{fence, hooks};
@@ -170,7 +171,11 @@ impl Job {
             self.fences = fence::attach(&mut self.ebpf, &fence::FENCES)?;
         }
         if need.gate && self.gate.is_empty() {
-            self.gate = fence::attach(&mut self.ebpf, &fence::GATE)?;
+            // without it requests are denied when the server has read them
+            self.gate = fence::attach(&mut self.ebpf, &fence::GATE).unwrap_or_else(|error| {
+                warn!("the server sees inbound requests before they are denied, their answers are cut: {error:#}");
+                vec![fence::missing("gate_in")]
+            });
         }
         if need.early && self.early.is_none() {
             self.start_early()?;
