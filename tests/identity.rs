@@ -234,7 +234,7 @@ fn planted_secrets_are_nowhere() {
     assert_eq!(weir.own(Inbound), 240, "{:?}", weir.status().losses);
 
     let mut said = vec![("the log".to_owned(), weir.place.log()), ("/metrics".to_owned(), weir.metrics())];
-    said.push(("tail".to_owned(), tail.stop(&weir)));
+    said.push(("tail".to_owned(), tail.stop(&wire)));
     for view in ["status", "doctor", "identities", "processes", "routes", "connections"] {
         for format in ["json", "table", "csv"] {
             said.push((format!("weir {view} -o {format}"), weir.run(&[view, "-o", format]).out));
@@ -309,7 +309,6 @@ fn carried(n: usize, secret: &str) -> (String, String) {
 struct Tail {
     child: crate::harness::process::Guard,
     dir: tempfile::TempDir,
-    marks: usize,
 }
 
 impl Tail {
@@ -320,11 +319,10 @@ impl Tail {
         let mut command = Command::new(crate::harness::weir::binary());
         command.args(["tail", "-o", "jsonl", "--socket"]).arg(place.socket());
         let child = crate::harness::process::Guard::spawn(&mut command, &out, &out);
-        let mut tail = Self { child, dir, marks: 0 };
+        let tail = Self { child, dir };
         until("the tail to begin", Duration::from_secs(10), || {
             weir.settle();
-            tail.marks = tail.text().matches(MARK).count();
-            (tail.marks > 0).then_some(())
+            tail.text().contains(MARK).then_some(())
         });
         tail
     }
@@ -333,12 +331,12 @@ impl Tail {
         std::fs::read_to_string(self.dir.path().join("out")).unwrap_or_default()
     }
 
-    fn stop(mut self, weir: &Weir) -> String {
-        // The last requests are in it once a mark made after them is: at both of its ends, for each of the two of `settle`.
-        let before = self.text().matches(MARK).count().max(self.marks);
-        weir.settle();
+    fn stop(mut self, wire: &Wire) -> String {
+        // Everything is in it once both ends of a last request are.
+        request(wire, "/last-of-all", "", ACCEPTED);
         until("the last request in the tail", Duration::from_secs(10), || {
-            (self.text().matches(MARK).count() >= before + 4).then_some(())
+            let text = self.text();
+            (text.lines().filter(|line| line.contains("/last-of-all")).count() == 2).then_some(())
         });
         let all = self.text();
         self.child.stop(libc::SIGTERM);
