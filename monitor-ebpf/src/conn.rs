@@ -9,8 +9,9 @@ use monitor_common::event::{self, cred, role, transport};
 use monitor_common::kernel::FileKey;
 use monitor_common::ledger::Counter;
 
-use crate::maps::{Conn, EXCLUDED, Peer, Scratch, config, told};
-use crate::{frame, raw, ring};
+use crate::maps::{Conn, EXCLUDED, Peer, config, told};
+use crate::scratch::Scratch;
+use crate::{raw, ring};
 
 const AF_UNIX: u16 = 1;
 const AF_INET: u16 = 2;
@@ -169,27 +170,6 @@ pub unsafe fn number_late_request(conn: *mut Conn, sk: u64, n: u32) {
         if (*conn).joined != 0 && (*conn).http.shared.req_seq == 0 && is_tcp(sk) && written(sk) == n as u64 {
             (*conn).http.shared.req_seq = u32::MAX;
         }
-    }
-}
-
-/// `n` bytes were sent: whether they were framed before. When only some of them were, which takes a send that was not seen in
-/// between, the framing is lost.
-///
-/// # Safety
-/// `conn` must be valid.
-#[inline(always)]
-pub unsafe fn was_framed(conn: *mut Conn, n: u32) -> bool {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let ahead = (*conn).ahead;
-        if ahead == 0 {
-            return false;
-        }
-        if n > ahead {
-            frame::give_up(conn, false);
-        }
-        (*conn).ahead = if n > ahead { 0 } else { ahead.wrapping_sub(n) };
-        true
     }
 }
 

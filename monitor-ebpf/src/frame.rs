@@ -12,7 +12,8 @@ use monitor_common::kernel::{IdentityCount, IdentityKey};
 use monitor_common::ledger::Counter;
 
 use crate::conn::{self, ANONYMOUS};
-use crate::maps::{Conn, GATE_SCRATCH, IDENTITIES, NAMES, SCRATCH, Scratch, count, told};
+use crate::maps::{Conn, IDENTITIES, NAMES, count, told};
+use crate::scratch::{self, Scratch};
 use crate::{judge, raw, ring};
 
 /// Upper bound of ticks a call: each consumes a byte at least, and a call moves at most 2 GiB, of which bodies are
@@ -33,43 +34,6 @@ struct Frame<const GATE: bool> {
 /// Distance between the two directions' parts of [`http1::Conn`].
 const STREAM: usize = offset_of!(http1::Conn, resp) - offset_of!(http1::Conn, req);
 const MEMO: usize = offset_of!(http1::Conn, resp_memo) - offset_of!(http1::Conn, req_memo);
-
-/// Takes this CPU's working memory. `None` when another hook holds it (counted: its bytes are lost).
-#[inline(always)]
-pub fn scratch() -> Option<*mut Scratch> {
-    take(SCRATCH.get_ptr_mut(0)?)
-}
-
-/// As [`scratch`], for the packet hooks: they can interrupt the others.
-#[inline(always)]
-pub fn gate_scratch() -> Option<*mut Scratch> {
-    take(GATE_SCRATCH.get_ptr_mut(0)?)
-}
-
-#[inline(always)]
-fn take(scratch: *mut Scratch) -> Option<*mut Scratch> {
-    // SAFETY: this CPU's entry; a nested hook sees `busy` and leaves.
-    unsafe {
-        if core::ptr::read_volatile(&raw const (*scratch).busy) != 0 {
-            count(Counter::Nested, 1);
-            return None;
-        }
-        core::ptr::write_volatile(&raw mut (*scratch).busy, 1);
-        (*scratch).now = 0;
-        (*scratch).skip = 0;
-    }
-    Some(scratch)
-}
-
-/// Gives the working memory back.
-///
-/// # Safety
-/// `scratch` must come from [`scratch`].
-#[inline(always)]
-pub unsafe fn release(scratch: *mut Scratch) {
-    // SAFETY: the caller's promise.
-    unsafe { core::ptr::write_volatile(&raw mut (*scratch).busy, 0) }
-}
 
 impl<const GATE: bool> Frame<GATE> {
     /// Address of window byte `offset`, or of the bytes in front of it where a record is built.
@@ -477,6 +441,27 @@ pub unsafe fn give_up(conn: *mut Conn, response: bool) {
     count(Counter::Desync, 1);
 }
 
+/// `n` bytes were sent: whether they were framed before. When only some of them were, which takes a send that was not seen in
+/// between, the framing is lost.
+///
+/// # Safety
+/// `conn` must be valid.
+#[inline(always)]
+pub unsafe fn was_framed(conn: *mut Conn, n: u32) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let ahead = (*conn).ahead;
+        if ahead == 0 {
+            return false;
+        }
+        if n > ahead {
+            give_up(conn, false);
+        }
+        (*conn).ahead = if n > ahead { 0 } else { ahead.wrapping_sub(n) };
+        true
+    }
+}
+
 /// `n` bytes went by unseen (sendfile, or a call that cannot be read): only a body may take them.
 ///
 /// # Safety
@@ -518,9 +503,9 @@ pub unsafe fn closed(conn: *mut Conn) {
             return;
         }
         count(Counter::Overflow, (*conn).http.shared.overflow as u64);
-        if let Some(scratch) = scratch() {
+        if let Some(scratch) = scratch::take() {
             finish(conn, scratch);
-            release(scratch);
+            scratch::release(scratch);
         }
         conn::tell_end(conn);
     }

@@ -16,8 +16,10 @@ mod frame;
 mod hooks;
 mod judge;
 mod maps;
+mod packet;
 mod raw;
 mod ring;
+mod scratch;
 
 #[cfg(not(target_arch = "bpf"))]
 fn main() {}

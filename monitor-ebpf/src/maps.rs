@@ -8,11 +8,12 @@ use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use monitor_common::cap::{self, Bucket, BucketKey, Policy, Rule, Subject, SubjectKey};
-use monitor_common::event;
-use monitor_common::http1::{self, Cur, Names};
+use monitor_common::http1::{self, Names};
 use monitor_common::kernel::{Config, FileKey, IdentityCount, IdentityKey, RINGS_MAX, TlsKey};
 use monitor_common::ledger::Counter;
-use monitor_common::path::{self, Path};
+use monitor_common::path;
+
+use crate::scratch::Scratch;
 
 /// Set by the daemon before load; read-only afterwards, so the verifier knows every value.
 #[unsafe(no_mangle)]
@@ -164,125 +165,6 @@ pub struct TlsCall {
 
 /// Iovecs copied at a time: a power of two.
 pub const IOVS: usize = 4;
-
-/// One CPU's working memory.
-#[repr(C)]
-pub struct Scratch {
-    /// 1 while a hook uses it.
-    pub busy: u32,
-    /// 1 while the call belongs to the responses.
-    pub response: u32,
-    /// Iovecs left after the current one.
-    pub iov_left: u32,
-    /// [`Conn::again`] of a connection that begins with this call.
-    pub again: u8,
-    /// 1 between two segments of a call.
-    pub between: u8,
-    /// Zero.
-    pub pad: [u8; 2],
-    /// Address of the next iovec that was not copied yet.
-    pub iov: u64,
-    /// Iovecs copied, and how many of them were used: one copy of four costs what one of one does.
-    pub iovs: [[u64; 2]; IOVS],
-    /// Number of iovecs in `iovs`.
-    pub iovs_copied: u32,
-    /// Those of them that were used.
-    pub iovs_used: u32,
-    /// Bytes of the call left after the current segment.
-    pub bytes_left: u64,
-    /// Bytes in front that were framed before.
-    pub skip: u64,
-    /// Time of this call, 0 until somebody asks.
-    pub now: u64,
-    /// Framing cursor.
-    pub cur: Cur,
-    /// The decision in progress.
-    pub ask: Ask,
-    /// Its record is built here.
-    pub verdict: event::Verdict,
-    /// The path of the request that is decided about.
-    pub path: Path,
-    /// A connection's record is built here.
-    pub record: event::Conn,
-    /// A record is built here in front of window bytes.
-    pub window: [u8; http1::PRE + http1::WIN + http1::SLACK],
-    /// The verifier bounds a copy out of the window by its largest start plus its largest length.
-    pub tail: [u8; 8192],
-}
-
-/// Most subjects that one request is charged to: its network, its credentials, its client, its workload in two forms.
-pub const SUBJECTS_EACH: usize = 8;
-/// Most rules that one request is charged to.
-pub const TODO: usize = 32;
-
-/// One decision: which caps a request is charged to and what they say. See [`crate::judge`].
-#[repr(C)]
-pub struct Ask {
-    /// What comes next, 0 when there is nothing to decide.
-    pub stage: u32,
-    /// Index in the current stage.
-    pub at: u32,
-    /// Rules in `todo`.
-    pub rules: u32,
-    /// 1 when access levels must grant.
-    pub levels: u32,
-    /// Where in the window the request line begins, or what follows the bytes that were shipped.
-    pub line_at: u32,
-    /// Bytes of the head that were shipped: their beginning is in `LINES`.
-    pub shipped: u32,
-    /// 1 when the request was denied and has to be reported.
-    pub emit: u32,
-    /// `policy_flag`s of this decision.
-    pub flags: u32,
-    /// `role` of the connection.
-    pub direction: u32,
-    /// `method` of the request.
-    pub method: u32,
-    /// Number of the request.
-    pub seq: u32,
-    /// Gravest action so far plus one: 0 while everything admits.
-    pub worst: u32,
-    /// The rule that said so, or the access level's number.
-    pub by: u32,
-    /// Whose rule that is: index in `subjects`.
-    pub whose: u32,
-    /// One of `reason`.
-    pub reason: u32,
-    /// 1 when the address stands for many clients.
-    pub proxy: u32,
-    /// 1 when the request has a credential that is known here.
-    pub known: u32,
-    /// Longest wait of the rules that refused as gravely.
-    pub wait_ns: u64,
-    /// Who is asked in its place where a credential is a stranger's.
-    pub client: SubjectKey,
-    /// Who is asked.
-    pub subjects: [SubjectKey; SUBJECTS_EACH],
-    /// Access level of each that must grant, 0 for none; [`crate::judge::SHADOW_LEVEL`] is a bit of it.
-    pub access: [u32; SUBJECTS_EACH],
-    /// Rules to ask.
-    pub todo: [Todo; TODO],
-    /// Key of the bucket that is asked.
-    pub bucket: BucketKey,
-    /// Key of the network that is asked.
-    pub network: Key<NetworkData>,
-    /// Fingerprint of the destination host, 0 when not known.
-    pub host: u64,
-    /// Bits of the routes that the path falls under.
-    pub routes: u64,
-}
-
-/// A rule that is asked.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Todo {
-    /// Its index.
-    pub rule: u16,
-    /// For whom: index in [`Ask::subjects`].
-    pub subject: u8,
-    /// 1 once its bucket was charged.
-    pub charged: u8,
-}
 
 /// BPF task storage, which `aya-ebpf` has no type for.
 #[repr(C)]

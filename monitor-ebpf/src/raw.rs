@@ -6,7 +6,8 @@ use aya_ebpf::helpers::generated::{
 };
 use core::mem::{MaybeUninit, size_of};
 
-use crate::maps::{IOVS, Scratch, config};
+use crate::maps::{IOVS, config};
+use crate::scratch::Scratch;
 
 /// Reads a value at a kernel address; `None` when the address is not readable.
 #[inline(always)]

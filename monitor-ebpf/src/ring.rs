@@ -12,7 +12,8 @@ use monitor_common::event::Head;
 use monitor_common::kernel::RINGS_MAX;
 use monitor_common::ledger::Counter;
 
-use crate::maps::{RINGS, Scratch, config, count};
+use crate::maps::{RINGS, config, count};
+use crate::scratch::Scratch;
 
 /// Start of a record of `len` bytes.
 #[inline(always)]

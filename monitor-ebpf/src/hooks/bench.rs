@@ -14,9 +14,9 @@ use aya_ebpf::programs::{BtfTracePointContext, ProbeContext, RetProbeContext};
 use monitor_common::http1::{PRE, clamp};
 
 use crate::conn::thread;
-use crate::frame;
 use crate::maps::{MARKS, storage};
 use crate::raw::{self, Found};
+use crate::scratch;
 
 /// Bytes of the buffer in a conventional record.
 const CAPTURE: usize = 512;
@@ -32,7 +32,7 @@ fn copy(sk: *mut c_void, ret: i32) {
     if ret <= 0 || storage::<u64>((&raw const MARKS).cast(), sk, BPF_SK_STORAGE_GET_F_CREATE).is_null() {
         return;
     }
-    let Some(scratch) = frame::scratch() else { return };
+    let Some(scratch) = scratch::take() else { return };
     // SAFETY: this CPU's scratch; the copy is bounded by the window.
     unsafe {
         let buffers = raw::buffers(scratch, ret as u32);
@@ -40,7 +40,7 @@ fn copy(sk: *mut c_void, ret: i32) {
             let window = (&raw mut (*scratch).window).cast::<u8>().add(PRE);
             bpf_probe_read_user(window.cast(), clamp(buffers.first), buffers.address as *const c_void);
         }
-        frame::release(scratch);
+        scratch::release(scratch);
     }
 }
 
@@ -59,14 +59,14 @@ fn record_call(ret: i32) {
     if ret <= 0 {
         return;
     }
-    let Some(scratch) = frame::scratch() else { return };
+    let Some(scratch) = scratch::take() else { return };
     // SAFETY: this CPU's scratch.
     unsafe {
         let buffers = raw::buffers(scratch, ret as u32);
         if buffers.found == Found::User {
             record(buffers.address, buffers.first);
         }
-        frame::release(scratch);
+        scratch::release(scratch);
     }
 }
 

@@ -12,13 +12,12 @@ use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
 
 use crate::maps::{FENCED, FENCES};
+use crate::packet::segment;
 use crate::raw;
 
 /// Verdicts of a packet.
 const PASS: i32 = 1;
 const DROP: i32 = 0;
-/// Protocol number.
-const TCP: u8 = 6;
 /// Flag in byte 13 of a TCP header.
 const RST: u8 = 4;
 
@@ -47,33 +46,14 @@ fn is_fenced(ctx: &SkBuffContext) -> bool {
     }
 }
 
-/// TCP flags and whether bytes follow the header; `None` for what is no plain TCP packet (IPv6 extension headers). A later
-/// fragment of IPv4 reads as whatever its bytes are: TCP does not send any, and a reset among them would carry no response.
-#[inline(always)]
-fn tcp(ctx: &SkBuffContext) -> Option<(u8, bool)> {
-    let first: u8 = ctx.load(0).ok()?;
-    let (protocol, header): (u8, usize) = if first >> 4 == 4 {
-        (ctx.load(9).ok()?, (first & 15) as usize * 4)
-    } else {
-        (ctx.load(6).ok()?, 40)
-    };
-    if protocol != TCP {
-        return None;
-    }
-    let words: u8 = ctx.load(header + 12).ok()?;
-    let flags: u8 = ctx.load(header + 13).ok()?;
-    let data = header + (words >> 4) as usize * 4;
-    Some((flags, ctx.len() as usize > data))
-}
-
 /// Leaving: only the reset that tells the peer.
 #[cgroup_skb]
 pub fn fence_out(ctx: SkBuffContext) -> i32 {
     if !is_fenced(&ctx) {
         return PASS;
     }
-    match tcp(&ctx) {
-        Some((flags, false)) if flags & RST != 0 => PASS,
+    match segment(&ctx) {
+        Some(segment) if segment.len == 0 && segment.flags & RST != 0 => PASS,
         _ => DROP,
     }
 }
@@ -84,8 +64,8 @@ pub fn fence_in(ctx: SkBuffContext) -> i32 {
     if !is_fenced(&ctx) {
         return PASS;
     }
-    match tcp(&ctx) {
-        Some((_, false)) => PASS,
+    match segment(&ctx) {
+        Some(segment) if segment.len == 0 => PASS,
         _ => DROP,
     }
 }

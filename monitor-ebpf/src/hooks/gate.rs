@@ -19,38 +19,13 @@ use monitor_common::event::role;
 use monitor_common::http1::{Start, phase, plausible};
 
 use crate::maps::{Conn, GATES, MARKS, Mark, config, conn_of, mark, storage};
+use crate::packet::{Segment, segment};
+use crate::scratch;
 use crate::{conn, frame, judge, raw};
 
 /// Verdicts of a packet.
 const PASS: i32 = 1;
 const DROP: i32 = 0;
-/// Protocol number.
-const TCP: u8 = 6;
-
-/// A packet's place in the stream.
-struct Segment {
-    sequence: u32,
-    /// Where its bytes are in the packet.
-    offset: u32,
-    len: u32,
-}
-
-#[inline(always)]
-fn segment(ctx: &SkBuffContext) -> Option<Segment> {
-    let first: u8 = ctx.load(0).ok()?;
-    let (protocol, header): (u8, usize) = if first >> 4 == 4 {
-        (ctx.load(9).ok()?, (first & 15) as usize * 4)
-    } else {
-        (ctx.load(6).ok()?, 40)
-    };
-    if protocol != TCP {
-        return None;
-    }
-    let words: u8 = ctx.load(header + 12).ok()?;
-    let sequence: u32 = ctx.load(header + 4).ok()?;
-    let offset = header as u32 + (words >> 4) as u32 * 4;
-    Some(Segment { sequence: u32::from_be(sequence), offset, len: ctx.len().saturating_sub(offset) })
-}
 
 /// Whether the connection may begin here: its first bytes, and they look like a request.
 #[inline(always)]
@@ -174,12 +149,12 @@ pub fn gate_in(ctx: SkBuffContext) -> i32 {
             (*gate).synced = 0;
             return PASS;
         }
-        let Some(scratch) = frame::gate_scratch() else {
+        let Some(scratch) = scratch::take_at_gate() else {
             (*gate).synced = 0;
             return PASS;
         };
         frame::gate(gate, scratch, skb, segment.offset, segment.len);
-        frame::release(scratch);
+        scratch::release(scratch);
         (*gate).next = segment.sequence.wrapping_add(segment.len);
         if (*gate).fenced != 0 { DROP } else { PASS }
     }

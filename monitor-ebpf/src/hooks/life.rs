@@ -17,6 +17,7 @@ use monitor_common::event::{self, Exec};
 use monitor_common::ledger::Counter;
 
 use crate::maps::{config, conn_of};
+use crate::scratch;
 use crate::{conn, frame, raw, ring};
 
 /// Longest file name in an `Exec` record.
@@ -39,7 +40,7 @@ pub fn tcp_destroy(ctx: BtfTracePointContext) -> i32 {
 pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
     let task: u64 = ctx.arg(0);
     let binprm: u64 = ctx.arg(2);
-    let Some(scratch) = frame::scratch() else { return 0 };
+    let Some(scratch) = scratch::take() else { return 0 };
     // SAFETY: this CPU's scratch; the record is built at the start of its window.
     unsafe {
         let parent = raw::kernel::<u64>(task + config!(task_parent) as u64).unwrap_or(0);
@@ -62,7 +63,7 @@ pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
         bpf_get_current_comm((&raw mut fixed.comm).cast(), 16);
         record.cast::<Exec>().write_unaligned(fixed);
         ring::output(record.cast(), Exec::SIZE as u64 + (n & 0xff) as u64, Counter::LostProcess);
-        frame::release(scratch);
+        scratch::release(scratch);
     }
     0
 }

@@ -16,8 +16,9 @@ use monitor_common::http1::{Start, phase, plausible};
 use monitor_common::ledger::Counter;
 
 use crate::hooks::{gate, tls};
-use crate::maps::{CHECKS, CONNS, Conn, MARKS, Mark, Scratch, config, conn_of, count, is_on, mark, storage};
+use crate::maps::{CHECKS, CONNS, Conn, MARKS, Mark, config, conn_of, count, is_on, mark, storage};
 use crate::raw::{self, Buffers, Found};
+use crate::scratch::{self, Scratch};
 use crate::{conn, frame, judge};
 
 const MSG_PEEK: i32 = 0x2;
@@ -84,7 +85,7 @@ fn take(sk: *mut c_void, known: *mut Conn, n: i32, skip: u32, way: Way, early: b
     if conn.is_null() && (ret == 0 || !is_on(0) || (!early && !worth_a_look(sk, way))) {
         return;
     }
-    let Some(scratch) = frame::scratch() else {
+    let Some(scratch) = scratch::take() else {
         if !conn.is_null() && ret > 0 {
             // SAFETY: socket storage.
             unsafe { frame::give_up(conn, conn::is_response(conn, way == Way::Receive)) }
@@ -99,12 +100,12 @@ fn take(sk: *mut c_void, known: *mut Conn, n: i32, skip: u32, way: Way, early: b
     if early && (buffers.found != Found::User || (conn.is_null() && start(&buffers) != Start::Request)) {
         // the end of the call decides
         // SAFETY: taken above.
-        unsafe { frame::release(scratch) }
+        unsafe { scratch::release(scratch) }
         return;
     }
     if early && conn.is_null() && !worth_a_look(sk, way) {
         // SAFETY: taken above.
-        unsafe { frame::release(scratch) }
+        unsafe { scratch::release(scratch) }
         return;
     }
     if conn.is_null()
@@ -139,7 +140,7 @@ fn take(sk: *mut c_void, known: *mut Conn, n: i32, skip: u32, way: Way, early: b
             if early {
                 (*conn).ahead = ret as u32;
             } else if way == Way::Send {
-                framed = conn::was_framed(conn, ret as u32);
+                framed = frame::was_framed(conn, ret as u32);
             }
             if way == Way::Receive && judge::is_gated() {
                 gate::follow(sk, conn);
@@ -150,7 +151,7 @@ fn take(sk: *mut c_void, known: *mut Conn, n: i32, skip: u32, way: Way, early: b
         }
     }
     // SAFETY: taken above.
-    unsafe { frame::release(scratch) }
+    unsafe { scratch::release(scratch) }
 }
 
 /// Takes back that a socket carries HTTP: it is judged again.
@@ -364,11 +365,11 @@ pub fn tcp_page(ctx: FExitContext) -> i32 {
     if ret <= 0 || conn.is_null() || unsafe { (*conn).http.shared.opaque } != 0 {
         return 0;
     }
-    let Some(scratch) = frame::scratch() else { return 0 };
+    let Some(scratch) = scratch::take() else { return 0 };
     // SAFETY: a connection of this socket and this CPU's scratch, taken above.
     unsafe {
         frame::skip(conn, scratch, conn::is_response(conn, false), ret as u32);
-        frame::release(scratch);
+        scratch::release(scratch);
     }
     0
 }

@@ -19,6 +19,7 @@ use monitor_common::kernel::{TlsKey, tls_site};
 use monitor_common::ledger::Counter;
 
 use crate::maps::{CALLS, CHECKS, Conn, Mark, Peer, TLS, TLS_PEERS, TlsCall, ZERO, count, is_on, mark, told};
+use crate::scratch;
 use crate::{conn, frame, judge, raw};
 
 /// Requests for which an unknown peer is looked up again.
@@ -187,7 +188,7 @@ unsafe fn plaintext(ssl: u64, buf: u64, n: u32, site: u32, early: bool) {
                 if (*conn).role == role::INBOUND || skip >= n {
                     return;
                 }
-            } else if !read && conn::was_framed(conn, n) {
+            } else if !read && frame::was_framed(conn, n) {
                 return;
             }
         }
@@ -233,14 +234,14 @@ unsafe fn plaintext(ssl: u64, buf: u64, n: u32, site: u32, early: bool) {
             (*conn).ahead = skip + n;
         }
         let response = conn::is_response(conn, read);
-        let Some(scratch) = frame::scratch() else {
+        let Some(scratch) = scratch::take() else {
             frame::give_up(conn, response);
             return;
         };
         (*scratch).iov_left = 0;
         (*scratch).bytes_left = 0;
         frame::run(conn, scratch, response, buf, n);
-        frame::release(scratch);
+        scratch::release(scratch);
     }
 }
 

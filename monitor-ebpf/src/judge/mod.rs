@@ -17,25 +17,29 @@
     reason = "a key or value that is passed by value is copied to the stack"
 )]
 
+mod path;
+
 use aya_ebpf::bindings::BPF_NOEXIST;
-use aya_ebpf::helpers::generated::{bpf_get_current_cgroup_id, bpf_ktime_get_ns, bpf_probe_read_kernel};
+use aya_ebpf::helpers::generated::{bpf_get_current_cgroup_id, bpf_ktime_get_ns};
 use aya_ebpf::maps::lpm_trie::Key;
 use monitor_common::cap::{
-    Bucket, BucketKey, RULES_EACH, Subject, SubjectKey, VERDICTS, action, policy_flag, reason, scope, space,
+    Bucket, BucketKey, RULES_EACH, Subject, SubjectKey, VERDICTS, action, policy_flag, reason, scope,
     subject, subject_flag, verdict,
 };
 use monitor_common::event::{self, CREDS, enforced, role, transport};
 use monitor_common::gcra::{self, Answer};
-use monitor_common::http1::{PRE, Stream, WIN};
+use monitor_common::http1::Stream;
 use monitor_common::ledger::Counter;
-use monitor_common::path::{self, Reading};
 
 use crate::hooks::fence;
 use crate::maps::{
-    ACCEPTED, ACCESS, Ask, BUCKETS, CAP_COUNTS, Conn, EACH, EVERY, LINES, NETWORKS, NetworkData, OVER,
-    POLICY, PathKey, RULES, STRANGERS, SUBJECTS, SUBJECTS_EACH, Scratch, TODO, Todo, ZERO_LINE, count,
+    ACCEPTED, BUCKETS, CAP_COUNTS, Conn, EACH, EVERY, NETWORKS, NetworkData, OVER, POLICY, RULES, STRANGERS,
+    SUBJECTS, count,
 };
-use crate::{conn, frame, raw, ring};
+use crate::scratch::{self, Ask, SUBJECTS_EACH, Scratch, TODO, Todo};
+use crate::{conn, raw, ring};
+
+pub use path::keep;
 
 /// What comes next. [`Ask::at`] counts within a stage.
 mod stage {
@@ -214,9 +218,9 @@ pub unsafe fn step<const GATE: bool>(conn: *mut Conn, scratch: *mut Scratch) {
         let ask = &raw mut (*scratch).ask;
         match core::ptr::read_volatile(&raw const (*ask).stage) {
             stage::SUBJECT => of_subject(conn, scratch, ask),
-            stage::PATH => of_byte::<GATE>(conn, scratch, ask),
-            stage::ACCESS => of_level(scratch, ask),
-            stage::ROUTES => of_routes(scratch, ask),
+            stage::PATH => self::path::of_byte::<GATE>(conn, scratch, ask),
+            stage::ACCESS => self::path::of_level(scratch, ask),
+            stage::ROUTES => self::path::of_routes(scratch, ask),
             stage::ASK => of_rule(scratch, ask),
             stage::REFUND => give_back(ask),
             _ => end::<GATE>(conn, scratch, ask),
@@ -304,138 +308,6 @@ unsafe fn list(ask: *mut Ask, found: *const Subject, at: u32) {
                 Todo { rule: rule - 1, subject: at as u8, charged: 0 };
             (*ask).rules = n + 1;
             i += 1;
-        }
-    }
-}
-
-/// Reads the next byte of the request line.
-#[inline(always)]
-unsafe fn of_byte<const GATE: bool>(conn: *mut Conn, scratch: *mut Scratch, ask: *mut Ask) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let path = &mut (*scratch).path;
-        let at = (*ask).at;
-        (*ask).at = at + 1;
-        let idle = (*ask).rules == 0 && (*ask).levels == 0;
-        if idle || path.flags & path::flag::DONE != 0 || at >= path::LINE {
-            path.finish();
-            (*ask).at = 0;
-            (*ask).stage = if idle { stage::IDLE } else { stage::ROUTES };
-            return;
-        }
-        let shipped = (*ask).shipped;
-        let byte = if at < shipped {
-            // what was not kept reads as a byte that no target has
-            LINES
-                .get_ptr((*conn).id)
-                .map_or(0, |line| (*line)[opaque(at) as usize & (path::LINE as usize - 1)])
-        } else {
-            let offset = (*ask).line_at.wrapping_add(at.wrapping_sub(shipped));
-            let window = (&raw const (*scratch).window).cast::<u8>().add(PRE);
-            *window.add(opaque(offset) as usize & (WIN - 1))
-        };
-        path.step(byte);
-    }
-}
-
-/// Key of a connection's line: packets and calls each keep their own.
-#[inline(always)]
-unsafe fn line_of<const GATE: bool>(conn: *mut Conn) -> u64 {
-    // SAFETY: the caller's promise.
-    unsafe { (*conn).id | (GATE as u64) << 62 }
-}
-
-/// Keeps the beginning of a head that leaves the window before it is complete.
-///
-/// # Safety
-/// The pointers must be valid; `n` bytes at `bytes` readable.
-#[inline(always)]
-pub unsafe fn keep<const GATE: bool>(conn: *mut Conn, shipped: u32, bytes: *const u8, n: u32) {
-    const MOST: u32 = path::LINE - 1;
-    if shipped > MOST || policy().is_none_or(|flags| flags & policy_flag::PATHS == 0) {
-        return;
-    }
-    // SAFETY: the caller's promise.
-    unsafe {
-        let id = line_of::<GATE>(conn);
-        if shipped == 0
-            && let Some(zero) = ZERO_LINE.get_ptr(0)
-        {
-            let _ = LINES.insert(id, &*zero, 0);
-        }
-        let Some(line) = LINES.get_ptr_mut(id) else { return };
-        let n = opaque(if n > MOST { MOST } else { n }) & MOST;
-        let to = line.cast::<u8>().add(opaque(shipped) as usize & MOST as usize);
-        bpf_probe_read_kernel(to.cast(), n, bytes.cast());
-    }
-}
-
-/// What the path trie says of a reading in a space; 0 where nothing is configured.
-#[inline(always)]
-unsafe fn value(reading: *mut Reading, space: u32, bits: u32) -> u64 {
-    // SAFETY: the caller's promise; a reading is a key of the trie.
-    unsafe {
-        (*reading).space = space.to_be_bytes();
-        (*reading).bits = 32 + bits;
-        ACCESS.get(&*reading.cast::<PathKey>()).copied().unwrap_or(0)
-    }
-}
-
-/// Exempt paths, and the routes of caps.
-#[inline(always)]
-unsafe fn of_routes(scratch: *mut Scratch, ask: *mut Ask) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let path = &raw mut (*scratch).path;
-        let (raw, normal, flags) = ((*path).raw_bits(), (*path).normal_bits(), (*path).flags);
-        (*ask).stage = if (*ask).levels == 0 { stage::ASK } else { stage::ACCESS };
-        if (*ask).flags & policy_flag::EXEMPT_PATHS != 0 {
-            let raw = value(&raw mut (*path).raw_lower, space::EXEMPT, raw);
-            let normal = value(&raw mut (*path).normal_lower, space::EXEMPT, normal);
-            if path::exempt(raw != 0, normal != 0, flags) {
-                (*ask).stage = stage::IDLE;
-                return;
-            }
-        }
-        if (*ask).flags & policy_flag::ROUTES != 0 {
-            let raw = value(&raw mut (*path).raw_lower, space::ROUTES, raw);
-            let normal = value(&raw mut (*path).normal_lower, space::ROUTES, normal);
-            (*ask).routes = path::routes(raw, normal, flags);
-        }
-    }
-}
-
-/// Asks the next access level.
-#[inline(always)]
-unsafe fn of_level(scratch: *mut Scratch, ask: *mut Ask) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let at = (*ask).at;
-        if at >= SUBJECTS_EACH as u32 {
-            (*ask).at = 0;
-            // refused here, no cap is charged
-            (*ask).stage = if (*ask).worst > action::DENY as u32 { stage::END } else { stage::ASK };
-            return;
-        }
-        (*ask).at = at + 1;
-        let level = (*ask).access[opaque(at) as usize & SUBJECT_MASK as usize];
-        if level == 0 {
-            return;
-        }
-        let number = level & !SHADOW_LEVEL;
-        let path = &raw mut (*scratch).path;
-        let (raw, normal, flags) = ((*path).raw_bits(), (*path).normal_bits(), (*path).flags);
-        let raw = value(&raw mut (*path).raw, number, raw);
-        let normal = value(&raw mut (*path).normal, number, normal);
-        if path::grants(raw, normal, flags, (*ask).method as u8) {
-            return;
-        }
-        let what = if level == number { action::DENY } else { action::SHADOW };
-        if 1 + what as u32 > (*ask).worst {
-            (*ask).worst = 1 + what as u32;
-            (*ask).reason = reason::ACCESS as u32;
-            (*ask).by = number;
-            (*ask).whose = at;
         }
     }
 }
@@ -717,7 +589,7 @@ pub unsafe fn fence_late(conn: *mut Conn) {
             return;
         }
         count(Counter::NotEnforced, u64::MAX); // it is, after all
-        let Some(scratch) = frame::scratch() else { return };
+        let Some(scratch) = scratch::take() else { return };
         let said = Said {
             who: SubjectKey { value: 0, kind: NOBODY, direction: role::OUTBOUND as u32 },
             wait_ns: 0,
@@ -728,7 +600,7 @@ pub unsafe fn fence_late(conn: *mut Conn) {
             enforced: enforced::FENCED,
         };
         report(conn, scratch, &said);
-        frame::release(scratch);
+        scratch::release(scratch);
     }
 }
 
