@@ -1,4 +1,4 @@
-//! Packets as cgroup_skb programs see them: the network header comes first.
+//! Packets as `cgroup_skb` programs see them: the network header comes first.
 
 use aya_ebpf::programs::SkBuffContext;
 
