@@ -238,8 +238,10 @@ impl Engine {
         wanted.resolver = Resolver::new(settings, crate::workload::cgroup2_root()).into();
         if let Some(twice) = wanted.config.iter().find(|cap| wanted.runtime.contains_key(&cap.name)) {
             return Err(format!(
-                "cap {:?} is in the configuration and was set at run time, too: rename it, or `weir caps remove` the other",
-                twice.name
+                "cap {:?} is in the configuration and was set at run time, too: rename it, or remove the other with `weir caps \
+                 remove` (while weir is not running, from {})",
+                twice.name,
+                self.file.path().display()
             ));
         }
         self.adopt(wanted)
