@@ -17,6 +17,8 @@ use super::{SocketArgs, Usage};
 
 /// Time for the daemon to answer a question.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Time for it to do something: the first cap that denies loads programs, which takes a slow machine a minute.
+const PATIENCE_TO_ACT: Duration = Duration::from_mins(5);
 /// Most bytes of an answer: 100,000 identities with long names fit.
 const ANSWER_BYTES: usize = 256 << 20;
 
@@ -48,7 +50,7 @@ impl Client {
     /// When the daemon cannot be asked or refuses, with what to do.
     pub fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> anyhow::Result<T> {
         let path = with_query(path, query);
-        let body = self.runtime.block_on(self.exchange(Method::GET, &path, Bytes::new()))?;
+        let body = self.runtime.block_on(self.exchange(Method::GET, &path, Bytes::new(), PATIENCE))?;
         serde_json::from_slice(&body)
             .with_context(|| format!("the daemon's answer to {path} is not understood"))
     }
@@ -59,7 +61,7 @@ impl Client {
     /// When the daemon cannot be asked or refuses, with what to do.
     pub fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> anyhow::Result<T> {
         let body = serde_json::to_vec(body)?;
-        let body = self.runtime.block_on(self.exchange(Method::POST, path, body.into()))?;
+        let body = self.runtime.block_on(self.exchange(Method::POST, path, body.into(), PATIENCE_TO_ACT))?;
         serde_json::from_slice(&body)
             .with_context(|| format!("the daemon's answer to {path} is not understood"))
     }
@@ -94,7 +96,13 @@ impl Client {
         })
     }
 
-    async fn exchange(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<Bytes> {
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        patience: Duration,
+    ) -> anyhow::Result<Bytes> {
         let exchange = async {
             let response = self.send(method, path, body).await?;
             if response.status() != StatusCode::OK {
@@ -103,7 +111,7 @@ impl Client {
             let body = Limited::new(response.into_body(), ANSWER_BYTES).collect().await;
             Ok(body.map_err(|error| anyhow::anyhow!("the daemon's answer broke off: {error}"))?.to_bytes())
         };
-        tokio::time::timeout(PATIENCE, exchange)
+        tokio::time::timeout(patience, exchange)
             .await
             .with_context(|| format!("the daemon at {} does not answer", self.socket.display()))?
     }
