@@ -62,6 +62,8 @@ pub struct Daemon {
     names: Mutex<Names>,
     config: Mutex<Config>,
     caps: Mutex<Engine>,
+    /// Something is configured that denies: without it no connection is ever ended.
+    denies: AtomicBool,
     key: [u8; 16],
     started: SystemTime,
     began: Instant,
@@ -90,6 +92,7 @@ impl Daemon {
             names: Mutex::new(names),
             config: Mutex::new(config),
             caps: Mutex::new(caps),
+            denies: AtomicBool::new(false),
             key,
             started: SystemTime::now(),
             began: Instant::now(),
@@ -126,7 +129,13 @@ impl Daemon {
 
     /// Tells the core which caps there are.
     pub(super) fn show_caps(&self, caps: &Engine) {
+        self.denies.store(caps.tables().denies, Ordering::Relaxed);
         self.core().set_caps(caps.cap_names(), caps.wants_acceptance());
+    }
+
+    /// Whether denied connections may be ended: shadow and observation alone never touch one.
+    pub fn denies(&self) -> bool {
+        self.denies.load(Ordering::Relaxed)
     }
 
     /// What is due now and then: a sign of life, credentials that servers have accepted, workloads that came or went.

@@ -153,6 +153,7 @@ impl Drain {
             if record.first() == Some(&Verdict::KIND)
                 && let Some((verdict, _)) = Verdict::from_bytes(record)
                 && verdict.enforced == enforced::FENCED
+                && daemon.denies()
             {
                 destroyer.destroy(&verdict);
             }
