@@ -25,6 +25,8 @@ pub mod kind {
     pub const EXIT: u8 = 7;
     /// [`super::Verdict`]: a request was refused, or would have been.
     pub const VERDICT: u8 = 8;
+    /// [`super::Due`]: denied requests can be answered now.
+    pub const DUE: u8 = 9;
 }
 
 /// Kind of a credential, as the kernel side tells them apart: by where it stood, not by what it means.
@@ -42,6 +44,17 @@ pub mod cred {
     pub const QUERY: u8 = 16;
     /// First configured cookie, at most 8.
     pub const COOKIE: u8 = 24;
+}
+
+/// Bit of a connection's number: the denied requests of the connection without it, which Weir answers. They are numbered among all
+/// that came in; those that the server gets, among each other.
+pub const ANSWERED_CONN: u64 = 1 << 61;
+
+/// The connection as the server's framing knows it.
+#[inline(always)]
+pub const fn server_conn(id: u64) -> u64 {
+    // connections of TLS libraries have the topmost bit
+    if id >> 61 == 1 { id & !ANSWERED_CONN } else { id }
 }
 
 /// Most credentials recorded for one request.
@@ -392,14 +405,30 @@ record! {
     }
 }
 
+record! {
+    /// The server has answered everything in front of requests that were denied: they can be answered now.
+    Due = kind::DUE, 24, ts_ns {
+        /// Start of the record.
+        head: Head,
+        /// Socket cookie.
+        cookie: u64,
+        /// When.
+        ts_ns: u64,
+    }
+}
+
 /// How a denial was enforced.
 pub mod enforced {
     /// Not at all: nothing to enforce (`shadow`), or no socket was known.
     pub const NOT: u8 = 0;
     /// The connection is fenced: nothing more leaves it.
     pub const FENCED: u8 = 1;
-    /// The caller was answered by the kernel.
+    /// The caller is answered in the server's place.
     pub const ANSWERED: u8 = 2;
+    /// The same, and told that the connection ends.
+    pub const ANSWERED_LAST: u8 = 3;
+    /// Fenced although the listener answers: its server waits in its system calls, and would take fright.
+    pub const FENCED_BLOCKING: u8 = 4;
 }
 
 /// A decoded record with the bytes that followed it.
@@ -421,6 +450,8 @@ pub enum Event<'a> {
     Exit(Exit),
     /// See [`Verdict`].
     Verdict(Verdict),
+    /// See [`Due`].
+    Due(Due),
 }
 
 /// Why a record could not be decoded.
@@ -454,6 +485,7 @@ pub fn decode(bytes: &[u8]) -> Result<Event<'_>, DecodeError> {
         kind::EXEC => Exec::from_bytes(bytes).map(|(record, rest)| Event::Exec(record, rest)).ok_or(short)?,
         kind::EXIT => Event::Exit(Exit::from_bytes(bytes).ok_or(short)?.0),
         kind::VERDICT => Event::Verdict(Verdict::from_bytes(bytes).ok_or(short)?.0),
+        kind::DUE => Event::Due(Due::from_bytes(bytes).ok_or(short)?.0),
         other => return Err(DecodeError::Kind(other)),
     })
 }

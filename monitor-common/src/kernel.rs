@@ -98,6 +98,16 @@ pub struct Config {
     pub sb_dev: u32,
     /// `msghdr.msg_iter.count` (u64): bytes that a send has still to take.
     pub msg_left: u32,
+    /// `sock.__sk_common.skc_state` (u8).
+    pub sock_state: u32,
+    /// `sock.sk_socket` (pointer).
+    pub sock_socket: u32,
+    /// `file.f_flags` (u32).
+    pub file_flags: u32,
+    /// `sock.sk_wmem_alloc` (u32): bytes that wait to be sent.
+    pub sock_wmem: u32,
+    /// `sock.sk_sndbuf` (i32).
+    pub sock_sndbuf: u32,
     /// Number of excluded executables.
     pub excluded: u32,
     /// The daemon's own process: its sockets are never observed.
@@ -126,6 +136,16 @@ impl Config {
         // SAFETY: the struct is `repr(C)` and holds u32 only, as many as the array.
         unsafe { core::mem::transmute::<[u32; size_of::<Self>() / 4], Self>(words) }
     };
+}
+
+/// A listener whose callers are answered when they are denied.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ListenerKey {
+    /// Its address as two words in memory order (IPv4 mapped), zero for any.
+    pub address: [u64; 2],
+    /// Its port.
+    pub port: u64,
 }
 
 /// Key of the exact per-identity counters.

@@ -4,6 +4,7 @@
 #![cfg_attr(not(any(feature = "std", test)), no_std)]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
+pub mod answer;
 pub mod cap;
 pub mod event;
 pub mod gcra;

@@ -6,6 +6,7 @@ use aya_ebpf::helpers::generated::{
 };
 use monitor_common::cap;
 use monitor_common::event::{self, cred, role, transport};
+use monitor_common::http1::phase;
 use monitor_common::kernel::FileKey;
 use monitor_common::ledger::Counter;
 
@@ -212,6 +213,32 @@ pub unsafe fn open(conn: *mut Conn, sk: u64, cookie: u64, role: u8) {
         (*conn).role = role;
         (*conn).client = client_key(&raw const (*conn).peer);
     }
+}
+
+/// A second framing of the requests of `conn`, which is between two of them, goes on from here.
+///
+/// # Safety
+/// Both must be valid.
+#[inline(always)]
+pub unsafe fn go_on(ahead: *mut Conn, conn: *mut Conn) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        (*ahead).http.req.phase = phase::START;
+        (*ahead).http.req.carry = 0;
+        (*ahead).http.req.open = 0;
+        (*ahead).http.shared = (*conn).http.shared;
+    }
+}
+
+/// The local address of an IP socket, as in [`Peer`].
+#[inline(always)]
+pub fn local_address(sk: u64) -> [u64; 2] {
+    let family = raw::kernel::<u16>(sk + config!(sock_family) as u64).unwrap_or(0);
+    if family == AF_INET6 {
+        return raw::kernel::<[u64; 2]>(sk + config!(sock_saddr6) as u64).unwrap_or([0; 2]);
+    }
+    let local = raw::kernel::<u32>(sk + config!(sock_saddr) as u64).unwrap_or(0);
+    [0, V4_MAPPED | (local as u64) << 32]
 }
 
 /// A connection that begins with a response: it answers a request that went by before, so the next response is number 0.

@@ -12,8 +12,9 @@ use monitor_common::kernel::{IdentityCount, IdentityKey};
 use monitor_common::ledger::Counter;
 
 use crate::conn::{self, ANONYMOUS};
-use crate::maps::{Conn, IDENTITIES, NAMES, count, told};
-use crate::scratch::{self, Scratch};
+use crate::hooks::answer;
+use crate::maps::{Answer, Conn, IDENTITIES, NAMES, count, told};
+use crate::scratch::{self, NOTHING, Scratch};
 use crate::{judge, raw, ring};
 
 /// Upper bound of ticks a call: each consumes a byte at least, and a call moves at most 2 GiB, of which bodies are
@@ -269,10 +270,28 @@ unsafe impl<const GATE: bool> Env for Frame<GATE> {
             if self.resp() {
                 (*self.conn).response_ts = ring::now(self.scratch);
             } else {
-                if !GATE {
+                let (cur, stream) = (self.cur(), self.stream());
+                if GATE {
+                    let reply = &raw mut (*self.scratch).reply;
+                    let behind = (*cur).end.wrapping_sub((*cur).head_at);
+                    (*reply).head_at = ((*cur).user as u32).wrapping_sub(behind);
+                    (*reply).complete = 1;
+                    if (*stream).shipped != 0 {
+                        (*reply).head_at = u32::MAX;
+                    }
+                    if (*reply).first != NOTHING {
+                        // behind a denied request: whatever it is, its answer would come too early
+                        let ask = &raw mut (*self.scratch).ask;
+                        (*ask).emit = BEHIND;
+                        (*ask).line_at = (*cur).head_at;
+                        (*ask).seq = (*self.conn).http.shared.req_seq;
+                        (*ask).method = (*stream).method as u32;
+                        return;
+                    }
+                } else {
                     self.request();
                 }
-                judge::begin::<GATE>(self.conn, self.scratch, self.stream(), (*self.cur()).head_at);
+                judge::begin::<GATE>(self.conn, self.scratch, stream, (*cur).head_at);
             }
         }
     }
@@ -302,7 +321,12 @@ unsafe impl<const GATE: bool> Env for Frame<GATE> {
     fn end(&mut self) {
         if self.resp() {
             // SAFETY: valid pointers.
-            unsafe { self.response(0) }
+            unsafe {
+                self.response(0);
+                if !GATE && (*self.conn).answered != 0 {
+                    answer::served(self.conn, self.scratch);
+                }
+            }
         }
     }
     #[inline(always)]
@@ -314,6 +338,11 @@ unsafe impl<const GATE: bool> Env for Frame<GATE> {
         }
         // SAFETY: valid connection.
         let shared = unsafe { &*self.shared() };
+        // SAFETY: valid connection.
+        if unsafe { (*self.conn).answered } != 0 {
+            // SAFETY: as above.
+            unsafe { answer::lost(self.conn) }
+        }
         // what never had a message was no HTTP
         let known = shared.req_seq != 0 || shared.resp_seq != 0;
         count(if known { Counter::Desync } else { Counter::NotHttp }, 1);
@@ -397,6 +426,8 @@ unsafe extern "C" fn gate_step(_index: u32, context: *mut c_void) -> c_long {
             (*frame.scratch).cur.head_at = (*frame.scratch).ask.line_at;
             (*frame.conn).http.shared.req_seq = (*frame.scratch).ask.seq;
             frame.request();
+            let enforced = judge::cut(frame.conn, (*frame.scratch).ask.seq);
+            judge::tell(frame.conn, frame.scratch, enforced);
             return 1;
         }
         if (*frame.scratch).between != 0 {
@@ -420,9 +451,74 @@ pub unsafe fn gate(conn: *mut Conn, scratch: *mut Scratch, skb: *mut __sk_buff, 
         (*scratch).between = 0;
         (*scratch).ask.stage = 0;
         (*scratch).ask.emit = 0;
+        (*scratch).reply.first = NOTHING;
         let mut frame = Frame::<true>::new(conn, scratch, names, skb);
         http1::begin(&mut frame, offset as u64, n);
         bpf_loop(MAX_TICKS, gate_step as *const () as *mut c_void, (&raw mut frame).cast(), 0);
+    }
+}
+
+/// [`Ask::emit`]: denied because it came behind a denied request.
+const BEHIND: u32 = 2;
+
+/// One bounded step of [`answer`].
+unsafe extern "C" fn answer_step(_index: u32, context: *mut c_void) -> c_long {
+    // SAFETY: the context is the `Frame` of `answer`; copied, since it holds pointers only.
+    let mut frame = unsafe {
+        let context = context.cast::<Frame<true>>();
+        Frame::<true>::new((*context).conn, (*context).scratch, (*context).names, (*context).skb)
+    };
+    // SAFETY: valid pointers; the connection is that of an `Answer`.
+    unsafe {
+        let scratch = frame.scratch;
+        if judge::pending(scratch) {
+            judge::step::<true>(frame.conn, scratch);
+            return 0;
+        }
+        if (*scratch).reply.complete != 0 {
+            (*scratch).reply.complete = 0;
+            let emit = core::mem::take(&mut (*scratch).ask.emit);
+            let answer = frame.conn.cast::<Answer>();
+            if emit == 0 {
+                return answer::pass(answer, frame.stream()) as c_long;
+            }
+            let enforced = answer::deny(answer, scratch, frame.stream(), emit == BEHIND);
+            let next = (*answer).conn.http.shared.req_seq;
+            (*scratch).cur.head_at = (*scratch).ask.line_at;
+            (*answer).conn.http.shared.req_seq = (*scratch).ask.seq;
+            frame.request();
+            (*answer).conn.http.shared.req_seq = next;
+            judge::tell(frame.conn, scratch, enforced);
+            answer::tell(answer, scratch);
+            (*scratch).cur.head_at = u32::MAX;
+            return c_long::from((*answer).conn.fenced != 0);
+        }
+        if (*scratch).between != 0 {
+            return 1;
+        }
+        (*scratch).between = http1::tick(&mut frame) as u8;
+    }
+    0
+}
+
+/// Frames the `n` bytes of a packet on its way to a server whose denied callers are answered; [`crate::scratch::Reply`] says what
+/// came of it.
+///
+/// # Safety
+/// `answer` and `scratch` must be valid, the scratch taken; `skb` the packet of this program.
+#[inline(always)]
+pub unsafe fn answer(answer: *mut Answer, scratch: *mut Scratch, skb: *mut __sk_buff, n: u32) {
+    let Some(names) = NAMES.get_ptr(judge::hosts() * 2) else { return };
+    // SAFETY: the caller's promise.
+    unsafe {
+        (*scratch).response = 0;
+        (*scratch).between = 0;
+        (*scratch).ask.stage = 0;
+        (*scratch).ask.emit = 0;
+        (*scratch).reply.complete = 0;
+        let mut frame = Frame::<true>::new((&raw mut (*answer).conn).cast(), scratch, names, skb);
+        http1::begin(&mut frame, 0, n);
+        bpf_loop(MAX_TICKS, answer_step as *const () as *mut c_void, (&raw mut frame).cast(), 0);
     }
 }
 

@@ -6,10 +6,13 @@ use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::generated::bpf_sk_storage_get;
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
-use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, SockHash};
+use monitor_common::answer::Text;
 use monitor_common::cap::{self, Bucket, BucketKey, Policy, Rule, Subject, SubjectKey};
 use monitor_common::http1::{self, Names};
-use monitor_common::kernel::{Config, FileKey, IdentityCount, IdentityKey, RINGS_MAX, TlsKey};
+use monitor_common::kernel::{
+    Config, FileKey, IdentityCount, IdentityKey, ListenerKey, RINGS_MAX, TlsKey,
+};
 use monitor_common::ledger::Counter;
 use monitor_common::path;
 
@@ -48,8 +51,10 @@ pub struct Mark {
     pub checks: u8,
     /// Direction of the last call, plus one.
     pub last: u8,
+    /// 1 when its denied callers are answered: see [`crate::hooks::answer`].
+    pub answered: u8,
     /// Zero.
-    pub pad: [u8; 5],
+    pub pad: [u8; 4],
 }
 
 /// States of a [`Mark`].
@@ -123,8 +128,10 @@ pub struct Conn {
     pub last: u8,
     /// 1 once a request was denied: nothing more leaves it, and nothing more is charged.
     pub fenced: u8,
+    /// As in [`Mark`].
+    pub answered: u8,
     /// Zero.
-    pub pad: [u8; 3],
+    pub pad: [u8; 2],
     /// Bytes of requests that were framed before they were sent: the next ones that are.
     pub ahead: u32,
     /// Number of the request that was denied.
@@ -139,6 +146,39 @@ pub struct Conn {
     pub pad2: u32,
 }
 
+/// A connection whose denied callers are answered: [`crate::hooks::answer`].
+#[repr(C)]
+pub struct Answer {
+    /// Its requests, ahead of the server.
+    pub conn: Conn,
+    /// Requests that the server was given.
+    pub given: u64,
+    /// Those of them that it has answered.
+    pub done: u64,
+    /// Denied requests that are not answered yet: how many, and from bit 8 on a bit for each HEAD among them.
+    pub waiting: u64,
+    /// `struct sock`.
+    pub sk: u64,
+    /// Until when `leaves` means anything, ns.
+    pub leaving_ns: u64,
+    /// Sequence number behind the answers that are on their way to the socket.
+    pub leaves: u32,
+    /// Index in [`TEXTS`].
+    pub text: u32,
+    /// Seconds to wait.
+    pub retry: u32,
+    /// Of the latest denial, as in `event::Verdict`.
+    pub rule: u32,
+    /// See `rule`.
+    pub reason: u32,
+    /// 1 while the message in progress is kept from the server.
+    pub cut: u32,
+    /// 1 once the caller was told that the connection ends: nothing more gets through.
+    pub last: u32,
+    /// Zero.
+    pub pad: u32,
+}
+
 /// Bits of [`Conn::told`].
 pub mod told {
     /// A `Conn` record for the current process and peer.
@@ -146,6 +186,9 @@ pub mod told {
     /// Anything at all: the daemon waits for the end.
     pub const SOMETHING: u8 = 2;
 }
+
+/// Most connections that are answered at a time.
+const ANSWERED_MAX: u32 = 65_536;
 
 /// A TLS call in progress on a thread.
 #[repr(C)]
@@ -221,6 +264,30 @@ pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 /// Working memory of the packet hooks, which can interrupt the others.
 #[map]
 pub static GATE_SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+/// Working memory of the answers.
+#[map]
+pub static ANSWER_SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(2, 0);
+/// Listeners whose denied callers are answered.
+#[map]
+pub static LISTENERS: HashMap<ListenerKey, u32> = HashMap::with_max_entries(256, BPF_F_NO_PREALLOC);
+/// Their connections, by socket cookie.
+#[map]
+pub static ANSWERS: HashMap<u64, Answer> = HashMap::with_max_entries(ANSWERED_MAX, BPF_F_NO_PREALLOC);
+/// The value to insert.
+#[map]
+pub static ZERO_ANSWER: Array<Answer> = Array::with_max_entries(1, 0);
+/// Their sockets, by cookie. Entries go with their socket only: taking one out under traffic breaks the connection.
+#[map]
+pub static ANSWERED: SockHash<u64> = SockHash::with_max_entries(ANSWERED_MAX, 0);
+/// The end of the pair that tokens are sent to.
+#[map]
+pub static TOKENS_IN: SockHash<u64> = SockHash::with_max_entries(1, 0);
+/// The end of the pair that they come out of.
+#[map]
+pub static TOKENS_OUT: SockHash<u64> = SockHash::with_max_entries(1, 0);
+/// Responses by rule, then the one for access levels.
+#[map]
+pub static TEXTS: Array<Text> = Array::with_max_entries(cap::RULES + 1, 0);
 /// Time until which somebody is taken to be over a cap.
 #[map]
 pub static OVER: Array<u64> = Array::with_max_entries(1, 0);

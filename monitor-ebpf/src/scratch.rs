@@ -7,7 +7,7 @@ use monitor_common::http1::{self, Cur};
 use monitor_common::ledger::Counter;
 use monitor_common::path::Path;
 
-use crate::maps::{GATE_SCRATCH, IOVS, NetworkData, SCRATCH, count};
+use crate::maps::{ANSWER_SCRATCH, GATE_SCRATCH, IOVS, NetworkData, SCRATCH, count};
 
 /// One CPU's working memory.
 #[repr(C)]
@@ -44,6 +44,12 @@ pub struct Scratch {
     pub ask: Ask,
     /// Its record is built here.
     pub verdict: event::Verdict,
+    /// What becomes of the bytes of a packet whose connection is answered.
+    pub reply: Reply,
+    /// Its record is built here.
+    pub due: event::Due,
+    /// Its record is built here.
+    pub answered: event::Response,
     /// The path of the request that is decided about.
     pub path: Path,
     /// A connection's record is built here.
@@ -84,6 +90,10 @@ pub struct Ask {
     pub method: u32,
     /// Number of the request.
     pub seq: u32,
+    /// Its number as the server's framing counts, where that leaves out those that were denied.
+    pub number: u32,
+    /// Zero.
+    pub pad: u32,
     /// Gravest action so far plus one: 0 while everything admits.
     pub worst: u32,
     /// The rule that said so, or the access level's number.
@@ -126,6 +136,51 @@ pub struct Todo {
     pub subject: u8,
     /// 1 once its bucket was charged.
     pub charged: u8,
+}
+
+/// [`Reply::first`]: the server gets everything.
+pub const NOTHING: u32 = u32::MAX;
+
+/// Bytes of a connection that is answered, on their way to the server. See [`crate::hooks::answer`].
+#[repr(C)]
+pub struct Reply {
+    /// The first byte that the server does not get, or [`NOTHING`].
+    pub first: u32,
+    /// Where the head that was completed last began; negative: in an earlier packet.
+    pub head_at: u32,
+    /// 1 when a head is complete and not dealt with yet.
+    pub complete: u32,
+    /// 1 when the beginning of a denied head was given to the server.
+    pub split: u32,
+    /// Denied requests.
+    pub denied: u32,
+    /// Whether denied callers can be answered: 0 not asked yet, else one of `able`.
+    pub able: u32,
+    /// 1 when the connection ends with its answer.
+    pub last: u32,
+    /// Bytes to fill with `fill` from `at` on.
+    pub left: u32,
+    /// See `left`.
+    pub at: u32,
+    /// See `left`.
+    pub fill: u32,
+    /// A bit for each denied request that is a HEAD.
+    pub heads: u64,
+    /// The socket.
+    pub sk: u64,
+    /// What goes to the pair of sockets that turns it into responses.
+    pub token: [u64; 2],
+    /// A number is written here.
+    pub field: [u8; 8],
+}
+
+/// As [`take`], for the answers: a task that is interrupted by packets holds one, too.
+#[inline(always)]
+pub fn take_to_answer() -> Option<*mut Scratch> {
+    let first = ANSWER_SCRATCH.get_ptr_mut(0)?;
+    // SAFETY: this CPU's entry.
+    let busy = unsafe { core::ptr::read_volatile(&raw const (*first).busy) != 0 };
+    hold(if busy { ANSWER_SCRATCH.get_ptr_mut(1)? } else { first })
 }
 
 /// Takes this CPU's working memory. `None` when another hook holds it (counted: its bytes are lost).

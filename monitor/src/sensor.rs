@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use monitor_common::answer::Text;
 use monitor_common::cap::{Bucket, BucketKey, PathValue, Policy, Rule, Subject, SubjectKey, VERDICTS};
 
 use crate::caps::{NetworkEntry, PathEntry};
@@ -78,6 +79,11 @@ pub trait Enforcer: Send + Sync {
     /// # Errors
     /// As for all of these: when the kernel refuses, because a table is full for instance.
     fn rule(&self, index: u16, rule: &Rule) -> anyhow::Result<()>;
+    /// Sets what callers are answered whom a rule denies; behind the last rule's: those whom an access level does.
+    ///
+    /// # Errors
+    /// See [`Enforcer::rule`].
+    fn text(&self, index: u16, text: &Text) -> anyhow::Result<()>;
     /// Sets what holds for every credential or client: index of `EVERY`.
     ///
     /// # Errors

@@ -72,6 +72,7 @@ pub fn event(bytes: &[u8]) {
         Ok(Event::Exec(record, rest)) => [record.as_bytes(), rest].concat(),
         Ok(Event::Exit(record)) => record.as_bytes().to_vec(),
         Ok(Event::Verdict(record)) => record.as_bytes().to_vec(),
+        Ok(Event::Due(record)) => record.as_bytes().to_vec(),
         Err(_) => return,
     };
     assert!(bytes.starts_with(&fixed));

@@ -84,10 +84,7 @@ fn resume(sk: *mut c_void, conn: *mut Conn, segment: &Segment) -> *mut Conn {
         if gate.is_null() {
             return none;
         }
-        (*gate).http.req.phase = phase::START;
-        (*gate).http.req.carry = 0;
-        (*gate).http.req.open = 0;
-        (*gate).http.shared = (*conn).http.shared;
+        conn::go_on(gate, conn);
         (*gate).id = (*conn).id;
         (*gate).client = (*conn).client;
         (*gate).peer = (*conn).peer;
@@ -125,7 +122,7 @@ pub fn gate_in(ctx: SkBuffContext) -> i32 {
     }
     let known = storage::<Mark>((&raw const MARKS).cast(), sk, 0);
     // SAFETY: socket storage.
-    if !known.is_null() && unsafe { (*known).state } != mark::NEW {
+    if !known.is_null() && unsafe { (*known).state != mark::NEW || (*known).answered != 0 } {
         return PASS;
     }
     let mut gate = storage::<Conn>((&raw const GATES).cast(), sk, 0);

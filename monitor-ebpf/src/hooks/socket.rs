@@ -15,7 +15,7 @@ use monitor_common::event::{role, transport};
 use monitor_common::http1::{Start, phase, plausible};
 use monitor_common::ledger::Counter;
 
-use crate::hooks::{gate, tls};
+use crate::hooks::{answer, gate, tls};
 use crate::maps::{CHECKS, CONNS, Conn, MARKS, Mark, config, conn_of, count, is_on, mark, storage};
 use crate::raw::{self, Buffers, Found};
 use crate::scratch::{self, Scratch};
@@ -37,7 +37,12 @@ fn on_call(sk: *mut c_void, ret: i32, flags: i32, way: Way) {
     if ret < 0 || (way == Way::Receive && flags & (MSG_PEEK | MSG_ERRQUEUE) != 0) {
         return;
     }
-    take(sk, conn_of(sk), ret, 0, way, false);
+    let conn = conn_of(sk);
+    // SAFETY: socket storage.
+    if way == Way::Send && !conn.is_null() && unsafe { (*conn).answered } != 0 && answer::is_ours() {
+        return;
+    }
+    take(sk, conn, ret, 0, way, false);
 }
 
 /// A send of `left` bytes is about to begin, or goes on: frames a request before it leaves. Attached only while a cap or an
@@ -142,8 +147,12 @@ fn take(sk: *mut c_void, known: *mut Conn, n: i32, skip: u32, way: Way, early: b
             } else if way == Way::Send {
                 framed = frame::was_framed(conn, ret as u32);
             }
-            if way == Way::Receive && judge::is_gated() {
-                gate::follow(sk, conn);
+            if way == Way::Receive {
+                if (*conn).answered != 0 {
+                    answer::follow(conn);
+                } else if judge::is_gated() {
+                    gate::follow(sk, conn);
+                }
             }
             if !framed {
                 data(conn, scratch, &buffers, ret as u32, way);
@@ -233,6 +242,9 @@ fn worth_a_look(sk: *mut c_void, way: Way) -> bool {
             }
             _ => return false,
         }
+        if (*judged).answered != 0 && way == Way::Send && answer::is_ours() {
+            return false;
+        }
         let last = way as u8 + 1;
         if (*judged).last == last {
             return false;
@@ -292,6 +304,10 @@ fn first_bytes(sk: *mut c_void, buffers: &Buffers, start: Start, n: u32, way: Wa
     // SAFETY: fresh socket storage, zero.
     unsafe {
         conn::open(conn, sk as u64, bpf_get_socket_cookie(sk), side);
+        let judged = storage::<Mark>((&raw const MARKS).cast(), sk, 0);
+        if !judged.is_null() {
+            (*conn).answered = (*judged).answered;
+        }
         if start == Start::Response {
             conn::join(conn);
         }
@@ -345,6 +361,13 @@ pub fn sock_send(ctx: BtfTracePointContext) -> i32 {
 /// `tcp_recvmsg`.
 #[fexit(function = "tcp_recvmsg")]
 pub fn tcp_recv(ctx: FExitContext) -> i32 {
+    on_call(ctx.arg(0), ctx.arg(5), ctx.arg(3), Way::Receive);
+    0
+}
+
+/// `tcp_bpf_recvmsg_parser`, in the place of `tcp_recvmsg` where denied callers are answered.
+#[fexit(function = "tcp_bpf_recvmsg_parser")]
+pub fn tcp_parsed_recv(ctx: FExitContext) -> i32 {
     on_call(ctx.arg(0), ctx.arg(5), ctx.arg(3), Way::Receive);
     0
 }

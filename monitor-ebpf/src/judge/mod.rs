@@ -112,6 +112,12 @@ pub fn hosts() -> u32 {
     u32::from(policy().is_some_and(|flags| flags & policy_flag::HOSTS != 0))
 }
 
+/// Whether packets are decided about: there are caps or access levels that deny, and none that asks for a process.
+#[inline(always)]
+pub fn is_answering() -> bool {
+    policy().is_some_and(|flags| flags & (policy_flag::GATE | policy_flag::LEVELS) != 0)
+}
+
 /// Whether the daemon is alive, or its lease has not run out.
 #[inline(always)]
 fn in_force(now: u64) -> bool {
@@ -150,6 +156,7 @@ pub unsafe fn begin<const GATE: bool>(
         (*ask).direction = direction;
         (*ask).method = (*stream).method as u32;
         (*ask).seq = (*conn).http.shared.req_seq;
+        (*ask).number = (*ask).seq;
         (*ask).at = 0;
         (*ask).rules = 0;
         (*ask).levels = 0;
@@ -499,30 +506,58 @@ unsafe fn end<const GATE: bool>(conn: *mut Conn, scratch: *mut Scratch, ask: *mu
         if worst <= 1 + action::OBSERVE as u32 {
             return;
         }
-        let denied = worst > action::DENY as u32;
-        let by_cap = (*ask).reason == reason::CAP as u32;
         let mut enforced = enforced::NOT;
-        if denied {
-            (*ask).emit = GATE as u32;
-            if by_cap {
+        if worst > action::DENY as u32 {
+            if (*ask).reason == reason::CAP as u32 {
                 tally((*ask).by as u16, verdict::DENY, 1);
             }
-            (*conn).fenced = 1;
-            (*conn).denied = (*ask).seq;
-            let socket = (*conn).peer.cookie != 0 && (*conn).transport != transport::UNIX;
-            if socket && fence::set((*conn).peer.cookie) {
-                enforced = enforced::FENCED;
-            } else {
-                count(Counter::NotEnforced, 1);
+            if GATE {
+                (*ask).emit = 1; // the request itself is reported first
+                return;
             }
+            enforced = cut(conn, (*ask).seq);
+        } else if GATE {
+            (*ask).seq = (*ask).number; // the server's framing will report the request
         }
+        tell(conn, scratch, enforced);
+    }
+}
+
+/// Fences the connection of request `seq`, which was denied. One of `enforced`.
+///
+/// # Safety
+/// `conn` must be valid.
+#[inline(always)]
+pub unsafe fn cut(conn: *mut Conn, seq: u32) -> u8 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        (*conn).fenced = 1;
+        (*conn).denied = seq;
+        let socket = (*conn).peer.cookie != 0 && (*conn).transport != transport::UNIX;
+        if socket && fence::set((*conn).peer.cookie) {
+            return enforced::FENCED;
+        }
+        count(Counter::NotEnforced, 1);
+        enforced::NOT
+    }
+}
+
+/// Reports what was decided last.
+///
+/// # Safety
+/// The pointers must be valid.
+#[inline(always)]
+pub unsafe fn tell(conn: *mut Conn, scratch: *mut Scratch, enforced: u8) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let ask = &raw mut (*scratch).ask;
         let who = (*ask).subjects[opaque((*ask).whose) as usize & SUBJECT_MASK as usize];
         let said = Said {
             who,
             wait_ns: (*ask).wait_ns,
             seq: (*ask).seq,
             rule: (*ask).by,
-            action: (worst - 1) as u8,
+            action: ((*ask).worst - 1) as u8,
             reason: (*ask).reason as u8,
             enforced,
         };
@@ -551,7 +586,8 @@ unsafe fn report(conn: *mut Conn, scratch: *mut Scratch, said: &Said) {
         let record = &raw mut (*scratch).verdict;
         record.write(event::Verdict {
             head: ring::head(event::Verdict::KIND, event::Verdict::SIZE as u32),
-            conn: (*conn).id,
+            // a request that the server gets is reported as one of its connection
+            conn: if said.action == action::DENY { (*conn).id } else { event::server_conn((*conn).id) },
             ts_ns: ring::now(scratch),
             cookie: (*peer).cookie,
             value: said.who.value,
@@ -606,7 +642,7 @@ pub unsafe fn fence_late(conn: *mut Conn) {
 
 /// Keeps a mask in place that the compiler could prove to be without effect: the verifier does not follow such proofs.
 #[inline(always)]
-fn opaque(x: u32) -> u32 {
+pub fn opaque(x: u32) -> u32 {
     #[cfg(target_arch = "bpf")]
     {
         let mut y = x;

@@ -1,6 +1,7 @@
 //! The running daemon as its servers see it: the core and the latest state of the kernel side, behind locks that are
 //! held for one look at a time.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -64,6 +65,8 @@ pub struct Daemon {
     caps: Mutex<Engine>,
     /// Something is configured that denies: without it no connection is ever ended.
     denies: AtomicBool,
+    /// Ports whose servers cannot be spared.
+    blocking: Mutex<HashSet<u16>>,
     key: [u8; 16],
     started: SystemTime,
     began: Instant,
@@ -93,6 +96,7 @@ impl Daemon {
             config: Mutex::new(config),
             caps: Mutex::new(caps),
             denies: AtomicBool::new(false),
+            blocking: Mutex::default(),
             key,
             started: SystemTime::now(),
             began: Instant::now(),
@@ -131,6 +135,16 @@ impl Daemon {
     pub(super) fn show_caps(&self, caps: &Engine) {
         self.denies.store(caps.tables().denies, Ordering::Relaxed);
         self.core().set_caps(caps.cap_names(), caps.wants_acceptance());
+    }
+
+    /// A listener answers, and its server waits in its system calls: said once for each port.
+    pub fn cannot_answer(&self, port: u16) {
+        if lock(&self.blocking).insert(port) {
+            tracing::warn!(
+                port,
+                "respond = 429 has no effect here: the server uses blocking sockets, so denied connections are ended instead"
+            );
+        }
     }
 
     /// Whether denied connections may be ended: shadow and observation alone never touch one.

@@ -152,10 +152,17 @@ impl Drain {
         let drained = sensor.drain(clock::monotonic_ns(), &mut |record| {
             if record.first() == Some(&Verdict::KIND)
                 && let Some((verdict, _)) = Verdict::from_bytes(record)
-                && verdict.enforced == enforced::FENCED
                 && daemon.denies()
             {
-                destroyer.destroy(&verdict);
+                match verdict.enforced {
+                    enforced::FENCED => destroyer.destroy(&verdict),
+                    enforced::FENCED_BLOCKING => {
+                        destroyer.destroy(&verdict);
+                        daemon.cannot_answer(verdict.local_port);
+                    }
+                    enforced::ANSWERED_LAST => destroyer.destroy_later(&verdict),
+                    _ => {}
+                }
             }
             core.event(record, facts);
         });

@@ -16,8 +16,14 @@ pub fn start(config: &Config, own_port: u16, key: [u8; 16]) -> anyhow::Result<Bo
         query_keys: config.identity.query_keys.clone(),
         cookies: config.identity.cookies.clone(),
         key: SipKey::from_bytes(key).words(),
+        listeners: listeners(config),
     };
     Ok(Box::new(bpf::Sensor::start(&options)?))
+}
+
+fn listeners(config: &Config) -> Vec<bpf::answer::Listener> {
+    let listeners = config.listener.iter();
+    listeners.map(|one| bpf::answer::Listener { address: one.address, port: one.port }).collect()
 }
 
 /// The kernel takes powers of two only.

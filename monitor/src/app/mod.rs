@@ -98,12 +98,6 @@ impl App {
         let daemon = Arc::new(Daemon::new(config.clone())?);
         let sensor = sensor(&config, metrics.local_addr()?.port(), daemon.key())?;
         daemon.enforce(sensor.enforcer())?;
-        for listener in &config.listener {
-            tracing::warn!(
-                port = listener.port,
-                "respond = 429 is not supported by this version: denied requests end their connection"
-            );
-        }
         let drain =
             Drain::new(sensor, Arc::clone(&daemon), config.observe.drain_interval.0, Destroyer::start()?);
         Ok(Self { daemon, origin, drain, metrics, control, hangup })

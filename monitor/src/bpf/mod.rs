@@ -1,5 +1,6 @@
 //! The only user of aya: loads and attaches the kernel side, reads its maps, drains its ring.
 
+pub mod answer;
 pub mod bench;
 mod fence;
 mod hooks;
@@ -54,6 +55,8 @@ pub struct Options {
     pub cookies: Vec<String>,
     /// Key of the fingerprints.
     pub key: [u64; 2],
+    /// Listeners whose denied callers are answered.
+    pub listeners: Vec<answer::Listener>,
 }
 
 /// The loaded and attached kernel side. Dropping it detaches everything.
@@ -65,6 +68,7 @@ pub struct Sensor {
     socket_hook: SocketHook,
     hooks: Vec<HookRow>,
     policy: Arc<policy::Tables>,
+    tokens: answer::Tokens,
     polled: bool,
 }
 
@@ -119,18 +123,24 @@ impl Sensor {
         // SAFETY: takes no pointers.
         unsafe { libc::malloc_trim(0) };
         let maps = policy::Maps::take(&mut ebpf)?;
-        let worker = Worker::start(ebpf, tls)?;
+        let tokens = answer::Tokens::default();
+        let answering = worker::Answering {
+            listeners: options.listeners.clone(),
+            socket_hook,
+            tokens: Arc::clone(&tokens),
+        };
+        let worker = Worker::start(ebpf, tls, answering)?;
         let policy = Arc::new(policy::Tables::new(maps, worker.preparer()));
-        Ok(Self { rings, ledger, identities, worker, socket_hook, hooks, policy, polled: false })
+        Ok(Self { rings, ledger, identities, worker, socket_hook, hooks, policy, tokens, polled: false })
     }
 }
 
 impl crate::sensor::Sensor for Sensor {
     fn drain(&mut self, now_ns: u64, each: &mut dyn FnMut(&[u8])) -> Drained {
-        let Self { rings, worker, .. } = self;
+        let Self { rings, worker, tokens, .. } = self;
         self.polled = true;
         rings.drain(now_ns, DRAIN_MAX, &mut |record| {
-            follow(worker, record);
+            follow(worker, tokens, record);
             each(record);
         })
     }
@@ -180,13 +190,14 @@ impl crate::sensor::Sensor for Sensor {
     }
 }
 
-/// Tells the probes' thread about processes that came and went; every other record is none of its business.
-fn follow(worker: &Worker, record: &[u8]) {
-    if !matches!(record.first(), Some(&event::kind::EXEC | &event::kind::EXIT)) {
+/// Tells the probes' thread about processes that came and went, and sends denied callers their answers.
+fn follow(worker: &Worker, tokens: &answer::Tokens, record: &[u8]) {
+    if !matches!(record.first(), Some(&event::kind::EXEC | &event::kind::EXIT | &event::kind::DUE)) {
         return;
     }
     match event::decode(record) {
         Ok(Event::Exec(exec, _)) => worker.process(ProcessEvent::Started(exec.tgid)),
+        Ok(Event::Due(due)) => answer::send(tokens, due.cookie),
         Ok(Event::Exit(exit)) => worker.process(ProcessEvent::Ended(exit.tgid)),
         _ => {}
     }

@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues};
+use monitor_common::answer::Text;
 use monitor_common::cap::{
     self, Bucket, BucketKey, PATH, PathValue, Policy, Rule, Subject, SubjectKey, VERDICTS,
 };
@@ -17,6 +18,8 @@ use crate::sensor::{Enforcer, Need};
 
 // SAFETY: `repr(C)`, integers only, no padding: any bytes are a value and every byte is initialised.
 unsafe impl aya::Pod for Plain<Rule> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<Text> {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Plain<Bucket> {}
 // SAFETY: as above.
@@ -38,6 +41,7 @@ type Buckets = HashMap<MapData, Plain<BucketKey>, Plain<Bucket>>;
 pub struct Maps {
     policy: Array<MapData, Plain<Policy>>,
     rules: Array<MapData, Plain<Rule>>,
+    texts: Array<MapData, Plain<Text>>,
     buckets: Array<MapData, Plain<Bucket>>,
     counts: PerCpuArray<MapData, u64>,
     every: Array<MapData, Plain<Subject>>,
@@ -58,6 +62,7 @@ impl Maps {
         Ok(Self {
             policy: map(ebpf, "POLICY")?,
             rules: map(ebpf, "RULES")?,
+            texts: map(ebpf, "TEXTS")?,
             buckets: map(ebpf, "BUCKETS")?,
             counts: map(ebpf, "CAP_COUNTS")?,
             every: map(ebpf, "EVERY")?,
@@ -122,6 +127,10 @@ impl Enforcer for Tables {
 
     fn rule(&self, index: u16, rule: &Rule) -> Result<()> {
         Ok(self.maps().rules.set(u32::from(index), Plain(*rule), 0)?)
+    }
+
+    fn text(&self, index: u16, text: &Text) -> Result<()> {
+        Ok(self.maps().texts.set(u32::from(index), Plain(*text), 0)?)
     }
 
     fn every(&self, place: u32, subject: &Subject) -> Result<()> {

@@ -10,8 +10,10 @@ use anyhow::{Context as _, Result, bail};
 use aya::{Btf, Ebpf};
 use tracing::warn;
 
+use super::answer::{Answers, Listener, Tokens};
+use super::hooks::SocketHook;
 use super::tls::Probes;
-use super::{fence, hooks};
+use super::{answer, fence, hooks};
 use crate::sensor::{Need, ProgramStats};
 use crate::view::HookRow;
 
@@ -43,6 +45,16 @@ pub struct Shown {
     pub programs: Vec<ProgramStats>,
 }
 
+/// What is needed to answer denied callers.
+pub struct Answering {
+    /// The listeners.
+    pub listeners: Vec<Listener>,
+    /// Form of the socket hook.
+    pub socket_hook: SocketHook,
+    /// Where tokens go.
+    pub tokens: Tokens,
+}
+
 /// The thread. Dropping it ends the thread, which detaches everything.
 pub struct Worker {
     events: Option<Arc<Sender<Message>>>,
@@ -52,7 +64,7 @@ pub struct Worker {
 
 impl Worker {
     /// Hands the loaded programs to a new thread.
-    pub fn start(ebpf: Ebpf, probes: Option<Probes>) -> Result<Self> {
+    pub fn start(ebpf: Ebpf, probes: Option<Probes>, answering: Answering) -> Result<Self> {
         let (events, inbox) = channel();
         let shown = Arc::new(Mutex::new(Shown::default()));
         let job = Job {
@@ -61,6 +73,8 @@ impl Worker {
             fences: Vec::new(),
             gate: Vec::new(),
             early: None,
+            answering,
+            answers: None,
             shown: Arc::clone(&shown),
         };
         job.show();
@@ -131,6 +145,9 @@ struct Job {
     gate: Vec<HookRow>,
     /// The hook that sees sends before they leave, once it is attached.
     early: Option<HookRow>,
+    answering: Answering,
+    /// What answers denied callers, once it is attached.
+    answers: Option<Result<Answers>>,
     shown: Arc<Mutex<Shown>>,
 }
 
@@ -149,6 +166,7 @@ impl Job {
             }
             let found = self.probes.as_mut().is_some_and(|probes| probes.maintain(&mut self.ebpf));
             if found || shown.elapsed() >= STATISTICS {
+                self.open_answers();
                 self.show();
                 shown = Instant::now();
             }
@@ -177,11 +195,33 @@ impl Job {
                 vec![fence::missing("gate_in")]
             });
         }
+        if need.gate && self.answers.is_none() && !self.answering.listeners.is_empty() {
+            let answers = self.start_answers();
+            if let Err(error) = &answers {
+                warn!("denied callers are not answered, their connections are ended: {error:#}");
+            }
+            self.answers = Some(answers);
+        }
         if need.early && self.early.is_none() {
             self.start_early()?;
         }
         self.show();
         Ok(())
+    }
+
+    fn start_answers(&mut self) -> Result<Answers> {
+        let btf = Btf::from_sys_fs().context("cannot read the kernel's BTF")?;
+        let Answering { listeners, socket_hook, tokens } = &self.answering;
+        Answers::attach(&mut self.ebpf, &btf, *socket_hook, listeners, tokens)
+    }
+
+    /// Connections that could not be taken up so far.
+    fn open_answers(&mut self) {
+        if let Some(Ok(answers)) = &self.answers
+            && let Err(error) = answers.open(&mut self.ebpf)
+        {
+            warn!("denied callers on older connections are not answered: {error:#}");
+        }
     }
 
     fn start_early(&mut self) -> Result<()> {
@@ -201,8 +241,12 @@ impl Job {
             Some(ProgramStats { name: name.to_owned(), run_ns, runs: info.run_count() })
         });
         let rows = self.probes.iter().flat_map(Probes::rows);
+        let answers = self.answers.iter().flat_map(|answers| match answers {
+            Ok(answers) => answers.rows().to_vec(),
+            Err(_) => vec![answer::missing()],
+        });
         let hooks = self.fences.iter().chain(&self.gate).chain(&self.early).cloned();
-        let probes = hooks.chain(rows).collect();
+        let probes = hooks.chain(answers).chain(rows).collect();
         let now = Shown { probes, programs: programs.collect() };
         *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = now;
     }

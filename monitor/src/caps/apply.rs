@@ -28,6 +28,11 @@ pub(super) fn apply(
             enforcer.rule(*index, rule)?;
         }
     }
+    for (index, text) in &new.texts {
+        if old.texts.get(index) != Some(text) {
+            enforcer.text(*index, text)?;
+        }
+    }
     for (place, every) in (0..).zip(&new.every) {
         if old.every.get(place as usize) != Some(every) {
             enforcer.every(place, every)?;

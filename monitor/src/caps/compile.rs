@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use ipnet::IpNet;
+use monitor_common::answer::Text;
 use monitor_common::cap::{
     self, NetworkKey, PathValue, RULES_EACH, Rule, Subject, SubjectKey, policy_flag, scope, space,
     subject_flag,
@@ -12,6 +13,7 @@ use monitor_common::siphash;
 
 use super::engine::Accepted;
 use super::subjects::{Resolver, number};
+use super::text;
 use crate::config::{Action, Cap, Each, Enforce, Role, is_workload};
 use crate::view::Direction;
 
@@ -43,6 +45,8 @@ pub type NetworkEntry = (u32, IpNet);
 pub struct Tables {
     /// Rules by index.
     pub rules: BTreeMap<u16, Rule>,
+    /// What denied callers are answered, by rule, and behind the last rule for access levels.
+    pub texts: BTreeMap<u16, Text>,
     /// `EVERY`.
     pub every: [Subject; 4],
     /// Single subjects.
@@ -260,6 +264,7 @@ impl Compiler<'_> {
                 pad: 0,
             };
             self.tables.rules.insert(*index, rule);
+            self.tables.texts.insert(*index, text::over_cap(cap));
             if *on && cap.action == Action::Deny {
                 self.tables.denies = true;
                 self.tables.flags |= match direction {
@@ -382,6 +387,7 @@ impl Compiler<'_> {
         if !tables.paths.is_empty() {
             tables.flags |= policy_flag::PATHS;
         }
+        tables.texts.insert(cap::RULES as u16, text::outside_access());
         let limits = tables.rules.values().any(|rule| rule.on != 0);
         let levels = tables.paths.keys().any(|(space, _)| *space < space::EXEMPT);
         if limits || levels {

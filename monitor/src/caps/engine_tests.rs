@@ -51,6 +51,9 @@ impl Enforcer for Fake {
         self.tables.lock().unwrap().0.insert(index, *rule);
         self.wrote()
     }
+    fn text(&self, _index: u16, _text: &monitor_common::answer::Text) -> anyhow::Result<()> {
+        self.wrote()
+    }
     fn every(&self, _place: u32, _subject: &Subject) -> anyhow::Result<()> {
         self.wrote()
     }

@@ -9,6 +9,7 @@ mod compile;
 mod engine;
 mod rows;
 mod subjects;
+mod text;
 
 pub use compile::{NetworkEntry, PathEntry, network_key};
 pub use engine::{Accepted, Change, Effective, Engine, Override};

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
+use monitor_common::cap::action;
 use monitor_common::event::response_flag;
 
 use super::Core;
@@ -66,7 +67,10 @@ impl Core {
         let Paired { request, response } = paired;
         let status = response.as_ref().map_or(0, |response| response.status);
         let mut shape = request.shape;
-        self.judged_by_server(&shape, status);
+        // what Weir answers in a server's place is not the server's judgement
+        if request.verdict.is_none_or(|judged| judged.action != action::DENY) {
+            self.judged_by_server(&shape, status);
+        }
         if shape.id.may_be_named()
             && let Some(named) = self.renamed(&shape, status)
         {

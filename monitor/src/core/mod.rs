@@ -173,6 +173,7 @@ impl Core {
             Ok(Event::Exec(exec, file)) => self.processes.exec(&exec, file),
             Ok(Event::Exit(exit)) => self.processes.exit(&exit, self.now_ns),
             Ok(Event::Verdict(verdict)) => self.verdict(&verdict),
+            Ok(Event::Due(_)) => {}
             Err(_) => self.losses.decode += 1,
         }
     }
@@ -300,6 +301,7 @@ impl Core {
             }
         };
         self.kernel.count(record, &shape);
+        let verdict = self.verdict_before(record.conn, record.seq, &shape);
         let announced = if record.content_length == event::CHUNKED { 0 } else { record.content_length };
         let request = Outstanding {
             seq: record.seq,
@@ -307,10 +309,11 @@ impl Core {
             ts_ns: record.ts_ns,
             head_bytes: record.head_len,
             body_bytes: announced,
-            verdict: None,
+            verdict,
             shape,
         };
         let mut done = None;
+        let Some(connection) = self.connections.get_mut(record.conn) else { return };
         self.losses.orphans += connection.push(request, |paired| done = Some(paired));
         if let Some(paired) = done {
             if paired.response.is_none() {

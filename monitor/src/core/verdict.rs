@@ -1,6 +1,6 @@
 //! What the kernel side decided about requests, and what servers decided about credentials.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -26,6 +26,9 @@ pub struct Denials {
     pub credentials: ByDirection,
 }
 
+/// Most verdicts that wait for their request.
+const EARLY: usize = 1_024;
+
 /// A credential was accepted by a server, or rejected.
 pub type Seen = (Accepted, bool);
 
@@ -38,6 +41,8 @@ pub(super) struct Verdicts {
     /// Whether anybody asks which credentials are accepted.
     pub wanted: bool,
     pub seen: Vec<Seen>,
+    /// Verdicts of packets come before the server's framing has reported the request: connection, number, verdict.
+    early: VecDeque<(u64, u32, Judged)>,
 }
 
 impl Core {
@@ -74,14 +79,32 @@ impl Core {
         }
         let judged = Judged { action: verdict.action, reason: verdict.reason, rule: verdict.rule };
         let connection = self.connections.get_mut(verdict.conn);
-        let Some(shape) = connection.and_then(|connection| connection.judge(verdict.seq, judged)) else {
+        if let Some(shape) = connection.and_then(|connection| connection.judge(verdict.seq, judged)) {
+            let shape = Arc::clone(shape);
+            self.audit(&shape, judged);
             return;
-        };
+        }
+        if self.verdicts.early.len() >= EARLY {
+            self.verdicts.early.pop_front();
+        }
+        self.verdicts.early.push_back((verdict.conn, verdict.seq, judged));
+    }
+
+    /// What was decided about a request before it was reported.
+    pub(super) fn verdict_before(&mut self, conn: u64, seq: u32, shape: &Shape) -> Option<Judged> {
+        let early = &mut self.verdicts.early;
+        let at = early.iter().position(|(of, number, _)| *of == conn && *number == seq)?;
+        let (.., judged) = early.remove(at)?;
+        self.audit(shape, judged);
+        Some(judged)
+    }
+
+    fn audit(&self, shape: &Shape, judged: Judged) {
         tracing::debug!(
             target: "audit",
-            verdict = word(verdict.action),
-            reason = reason_word(verdict.reason),
-            cap = self.verdicts.names.get(&verdict.rule).map(|name| &**name),
+            verdict = word(judged.action),
+            reason = reason_word(judged.reason),
+            cap = self.verdicts.names.get(&judged.rule).filter(|_| judged.reason == reason::CAP).map(|name| &**name),
             identity = self.names.show(&shape.id, shape.label.as_deref()),
             peer = shape.peer.text(),
             workload = &*shape.workload,

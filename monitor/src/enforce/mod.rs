@@ -56,7 +56,7 @@ impl Counts {
 
 /// Ends connections. Dropping it ends its thread.
 pub struct Destroyer {
-    queue: Option<SyncSender<Verdict>>,
+    queue: Option<SyncSender<(Verdict, Duration)>>,
     counts: Arc<Counts>,
     thread: Option<JoinHandle<()>>,
 }
@@ -79,7 +79,16 @@ impl Destroyer {
 
     /// Ends the connection of a verdict. Never blocks.
     pub fn destroy(&self, verdict: &Verdict) {
-        let sent = self.queue.as_ref().is_some_and(|queue| queue.try_send(*verdict).is_ok());
+        self.send(verdict, Duration::ZERO);
+    }
+
+    /// Ends the connection of a caller that was told of its end, if it does not end by itself.
+    pub fn destroy_later(&self, verdict: &Verdict) {
+        self.send(verdict, TOLD);
+    }
+
+    fn send(&self, verdict: &Verdict, after: Duration) {
+        let sent = self.queue.as_ref().is_some_and(|queue| queue.try_send((*verdict, after)).is_ok());
         if !sent {
             self.counts.dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -114,20 +123,34 @@ fn socket(verdict: &Verdict) -> Socket {
 /// How often a socket that could not be destroyed is tried again, and after how long. Until then it is fenced.
 const TRIES: u32 = 5;
 const AGAIN: Duration = Duration::from_millis(200);
+/// How long a caller that was told of the end of its connection has to take its answer and close it.
+const TOLD: Duration = Duration::from_secs(2);
 /// Without work for so long, namespaces are closed: an open one outlives its container.
 const IDLE: Duration = Duration::from_secs(1);
 
-fn work(inbox: &Receiver<Verdict>, counts: &Counts) {
+fn work(inbox: &Receiver<(Verdict, Duration)>, counts: &Counts) {
     let mut namespaces = Namespaces::new();
     let mut again: VecDeque<(Instant, u32, Verdict)> = VecDeque::new();
+    let mut later: VecDeque<(Instant, u32, Verdict)> = VecDeque::new();
     let mut told = false;
     loop {
-        let due = again.front().map(|(at, ..)| at.saturating_duration_since(Instant::now()));
+        let next = [&again, &later].into_iter().filter_map(|queue| queue.front().map(|(at, ..)| *at)).min();
+        let due = next.map(|at| at.saturating_duration_since(Instant::now()));
         let (verdict, tries) = match inbox.recv_timeout(due.unwrap_or(IDLE)) {
-            Ok(verdict) => (verdict, 0),
+            Ok((verdict, Duration::ZERO)) => (verdict, 0),
+            Ok((verdict, after)) => {
+                if later.len() < QUEUE {
+                    later.push_back((Instant::now() + after, 0, verdict));
+                } else {
+                    counts.dropped.fetch_add(1, Ordering::Relaxed);
+                }
+                continue;
+            }
             Err(RecvTimeoutError::Disconnected) => return,
             Err(RecvTimeoutError::Timeout) => {
-                let Some((_, tries, verdict)) = again.pop_front() else {
+                let is_again = again.front().map(|(at, ..)| *at) == next;
+                let queue = if is_again { &mut again } else { &mut later };
+                let Some((_, tries, verdict)) = queue.pop_front() else {
                     namespaces.open.clear();
                     continue;
                 };

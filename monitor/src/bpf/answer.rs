@@ -1,0 +1,180 @@
+//! Loads and attaches what answers denied callers in the server's place, and sends it the tokens for answers that had to wait.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::net::IpAddr;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::net::UnixDatagram;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context as _, Result, anyhow};
+use aya::maps::{HashMap, MapData, SockHash};
+use aya::programs::{CgroupAttachMode, FExit, Iter, SkSkb, SockOps};
+use aya::{Btf, Ebpf};
+use monitor_common::kernel::ListenerKey;
+
+use super::hooks::{SocketHook, describe};
+use super::maps::Plain;
+use crate::view::HookRow;
+use crate::workload::cgroup2_root;
+
+// SAFETY: `repr(C)`, integers only, no padding: any bytes are a value and every byte is initialised.
+unsafe impl aya::Pod for Plain<ListenerKey> {}
+
+/// A listener whose denied callers are answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Its address, `None` for any.
+    pub address: Option<IpAddr>,
+    /// Its port.
+    pub port: u16,
+}
+
+/// The end of the pair of sockets that tokens are sent to, once there is one.
+pub type Tokens = Arc<Mutex<Option<UnixDatagram>>>;
+
+/// Asks for the answers that wait on a connection.
+pub fn send(tokens: &Tokens, cookie: u64) {
+    let tokens = tokens.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut token = [0; 16];
+    for (to, from) in token.iter_mut().zip(cookie.to_ne_bytes().iter().cycle()) {
+        *to = *from;
+    }
+    if let Some(socket) = &*tokens
+        && let Err(error) = socket.send(&token)
+    {
+        tracing::debug!("denied requests wait longer for their answer: {error}");
+    }
+}
+
+/// What answers. Dropping it lets go of everything but the connections' own programs, which let everything pass from then on.
+pub struct Answers {
+    /// The other end: it must stay open.
+    _out: UnixDatagram,
+    rows: Vec<HookRow>,
+}
+
+impl Answers {
+    /// Loads and attaches everything for `listeners`.
+    ///
+    /// # Errors
+    /// What this kernel lacks.
+    pub fn attach(
+        ebpf: &mut Ebpf,
+        btf: &Btf,
+        hook: SocketHook,
+        listeners: &[Listener],
+        tokens: &Tokens,
+    ) -> Result<Self> {
+        list(ebpf, listeners)?;
+        if hook == SocketHook::FunctionExit {
+            // the sockets' own receive function does not run any more
+            let program: &mut FExit = program(ebpf, "tcp_parsed_recv")?;
+            let load = program.load("tcp_bpf_recvmsg_parser", btf).and_then(|()| program.attach().map(drop));
+            load.map_err(|error| anyhow!("tcp_parsed_recv: {}", describe(&error)))?;
+        }
+        // a socket takes the programs that its map has when it comes
+        verdict(ebpf, "answer_out", "TOKENS_OUT")?;
+        verdict(ebpf, "answer_in", "ANSWERED")?;
+        let out = pair(ebpf, tokens)?;
+        let program: &mut Iter = program(ebpf, "answer_open")?;
+        program.load("tcp", btf).map_err(|error| anyhow!("answer_open: {}", describe(&error)))?;
+        join(ebpf)?;
+        let rows = ["answer_join", "answer_open", "answer_in", "answer_out"].map(|name| row(name, true));
+        let answers = Self { _out: out, rows: rows.to_vec() };
+        answers.open(ebpf)?;
+        Ok(answers)
+    }
+
+    /// Takes up connections that were open before, and those that have lost their thread, when nothing is under way on them.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn open(&self, ebpf: &mut Ebpf) -> Result<()> {
+        let program: &mut Iter = program(ebpf, "answer_open")?;
+        let link = program.attach()?;
+        let mut file = program.take_link(link)?.into_file()?;
+        // the program writes nothing: reading makes it run
+        file.read_to_end(&mut Vec::new()).context("cannot walk through the open connections")?;
+        Ok(())
+    }
+
+    /// The programs.
+    pub fn rows(&self) -> &[HookRow] {
+        &self.rows
+    }
+}
+
+/// The row of what this kernel does not take.
+pub fn missing() -> HookRow {
+    row("answer_in", false)
+}
+
+fn row(name: &str, attached: bool) -> HookRow {
+    HookRow { name: name.into(), target: "listeners".into(), mandatory: false, attached }
+}
+
+fn program<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P>
+where
+    &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = aya::programs::ProgramError>,
+{
+    Ok(ebpf.program_mut(name).context("the kernel side lacks one of its programs")?.try_into()?)
+}
+
+/// Tells the kernel side which listeners they are.
+fn list(ebpf: &mut Ebpf, listeners: &[Listener]) -> Result<()> {
+    let map = ebpf.map_mut("LISTENERS").context("the kernel side has no map LISTENERS")?;
+    let mut map: HashMap<_, Plain<ListenerKey>, u32> = HashMap::try_from(map)?;
+    for listener in listeners {
+        let address = listener.address.map_or([0; 2], |address| {
+            let bytes = match address {
+                IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+                IpAddr::V6(address) => address.octets(),
+            };
+            let (a, b) = bytes.split_at(8);
+            [a, b].map(|half| half.try_into().map_or(0, u64::from_ne_bytes))
+        });
+        map.insert(Plain(ListenerKey { address, port: listener.port.into() }), 1, 0)?;
+    }
+    Ok(())
+}
+
+/// Makes the pair of sockets.
+fn pair(ebpf: &mut Ebpf, tokens: &Tokens) -> Result<UnixDatagram> {
+    fn put(ebpf: &mut Ebpf, name: &str, socket: &UnixDatagram) -> Result<()> {
+        let map = ebpf.map_mut(name).with_context(|| format!("the kernel side has no map {name}"))?;
+        let mut map: SockHash<&mut MapData, u64> = SockHash::try_from(map)?;
+        Ok(map.insert(0, socket.as_raw_fd(), 0)?)
+    }
+    let (into, out) = UnixDatagram::pair().context("cannot make a pair of sockets")?;
+    into.set_nonblocking(true)?;
+    put(ebpf, "TOKENS_IN", &into)?;
+    put(ebpf, "TOKENS_OUT", &out)?;
+    *tokens.lock().unwrap_or_else(PoisonError::into_inner) = Some(into);
+    Ok(out)
+}
+
+/// Attaches the verdict on everything that comes to the sockets of a map.
+fn verdict(ebpf: &mut Ebpf, name: &str, map: &str) -> Result<()> {
+    let fd = {
+        let map = ebpf.map(map).with_context(|| format!("the kernel side has no map {map}"))?;
+        let map: SockHash<&MapData, u64> = SockHash::try_from(map)?;
+        map.fd().try_clone()?
+    };
+    let program: &mut SkSkb = program(ebpf, name)?;
+    program
+        .load()
+        .and_then(|()| program.attach(&fd).map(drop))
+        .map_err(|error| anyhow!("{name}: {}", describe(&error)))
+}
+
+/// New connections of the listeners take part from now on.
+fn join(ebpf: &mut Ebpf) -> Result<()> {
+    let root = cgroup2_root().context("no cgroup2 file system is mounted")?;
+    let cgroup = File::open(&root).with_context(|| format!("cannot open {}", root.display()))?;
+    let program: &mut SockOps = program(ebpf, "answer_join")?;
+    program
+        .load()
+        .and_then(|()| program.attach(&cgroup, CgroupAttachMode::Single).map(drop))
+        .map_err(|error| anyhow!("answer_join: {}", describe(&error)))
+}
