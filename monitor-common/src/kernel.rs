@@ -104,10 +104,6 @@ pub struct Config {
     pub sock_socket: u32,
     /// `file.f_flags` (u32).
     pub file_flags: u32,
-    /// `sock.sk_wmem_alloc` (u32): bytes that wait to be sent.
-    pub sock_wmem: u32,
-    /// `sock.sk_sndbuf` (i32).
-    pub sock_sndbuf: u32,
     /// Number of excluded executables.
     pub excluded: u32,
     /// The daemon's own process: its sockets are never observed.

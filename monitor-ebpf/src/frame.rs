@@ -273,12 +273,9 @@ unsafe impl<const GATE: bool> Env for Frame<GATE> {
                 let (cur, stream) = (self.cur(), self.stream());
                 if GATE {
                     let reply = &raw mut (*self.scratch).reply;
-                    let behind = (*cur).end.wrapping_sub((*cur).head_at);
+                    let behind = (*cur).end.wrapping_sub((*cur).head_at).wrapping_add((*stream).shipped);
                     (*reply).head_at = ((*cur).user as u32).wrapping_sub(behind);
                     (*reply).complete = 1;
-                    if (*stream).shipped != 0 {
-                        (*reply).head_at = u32::MAX;
-                    }
                     if (*reply).first != NOTHING {
                         // behind a denied request: whatever it is, its answer would come too early
                         let ask = &raw mut (*self.scratch).ask;
@@ -303,7 +300,8 @@ unsafe impl<const GATE: bool> Env for Frame<GATE> {
             let stream = self.stream();
             let n = window_bytes(to.wrapping_sub(from));
             judge::keep::<GATE>(self.conn, (*stream).shipped, self.window(from, 0), n);
-            if GATE {
+            // the server's framing sends those of requests that it gets
+            if GATE && ((*self.scratch).reply.sk == 0 || !judge::is_gated()) {
                 return;
             }
             let record = self.window(from, event::HeadPart::SIZE);

@@ -170,6 +170,8 @@ pub struct Reply {
     pub sk: u64,
     /// What goes to the pair of sockets that turns it into responses.
     pub token: [u64; 2],
+    /// What it stands in the place of.
+    pub saved: [u64; 2],
     /// A number is written here.
     pub field: [u8; 8],
 }

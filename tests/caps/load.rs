@@ -67,7 +67,7 @@ impl Caller {
             if let Some((head, body)) = text.split_once("\r\n\r\n") {
                 let length = head
                     .lines()
-                    .find_map(|line| line.strip_prefix("Content-Length: ")?.parse::<usize>().ok());
+                    .find_map(|line| line.strip_prefix("Content-Length: ")?.trim().parse::<usize>().ok());
                 if body.len() >= length.unwrap_or(0) {
                     let status = head.get(9..12).and_then(|status| status.parse().ok());
                     return Ok(status.map_or(Met::Odd, Met::Answer));

@@ -1,5 +1,6 @@
 //! Caps and access levels: what the server sees, what the caller sees, and what nobody can get around.
 
+mod answers;
 mod load;
 
 use std::net::{SocketAddr, ToSocketAddrs as _};

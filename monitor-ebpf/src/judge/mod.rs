@@ -120,7 +120,7 @@ pub fn is_answering() -> bool {
 
 /// Whether the daemon is alive, or its lease has not run out.
 #[inline(always)]
-fn in_force(now: u64) -> bool {
+pub fn is_in_force(now: u64) -> bool {
     POLICY.get_ptr(0).is_some_and(|policy| {
         // SAFETY: a map value that the daemon writes.
         let (alive, lease) = unsafe { ((*policy).alive_ns, (*policy).lease_ns) };
@@ -146,7 +146,7 @@ pub unsafe fn begin<const GATE: bool>(
         if (*conn).fenced != 0 || (!GATE && before_the_gate) {
             return;
         }
-        if !in_force(ring::now(scratch)) {
+        if !is_in_force(ring::now(scratch)) {
             count(Counter::NotInForce, 1);
             return;
         }

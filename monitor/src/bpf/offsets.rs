@@ -84,8 +84,6 @@ pub fn config(btf: &Btf) -> Result<Config> {
         sock_state: of("sock", "__sk_common.skc_state")?,
         sock_socket: of("sock", "sk_socket")?,
         file_flags: of("file", "f_flags")?,
-        sock_wmem: of("sock", "sk_wmem_alloc.refs.counter")?,
-        sock_sndbuf: of("sock", "sk_sndbuf")?,
         msg_left: of("msghdr", "msg_iter")? + of("iov_iter", "count")?,
         excluded: 0,
         own_tgid: 0,
