@@ -1,5 +1,6 @@
 //! Caps and access levels: what the server sees, what the caller sees, and what nobody can get around.
 
+mod fences;
 mod load;
 mod rates;
 
