@@ -77,6 +77,23 @@ impl Caller {
     }
 }
 
+/// Who calls, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Offer {
+    pub callers: usize,
+    /// Calls of all of them in a second; without it each calls again as soon as it is answered.
+    pub rate: Option<f64>,
+    pub time: Duration,
+    /// Every request has a connection of its own.
+    pub fresh: bool,
+}
+
+impl Default for Offer {
+    fn default() -> Self {
+        Self { callers: 1, rate: None, time: Duration::from_secs(3), fresh: false }
+    }
+}
+
 /// What a load met.
 #[derive(Debug, Default)]
 pub struct Load {
@@ -85,40 +102,103 @@ pub struct Load {
     pub odd: u64,
     /// From the first request to the last answer.
     pub seconds: f64,
+    /// Of that, what lies for sure between the cap's decisions about the first request and about the last that was cut: from
+    /// the first answer to that request.
+    pub sure: f64,
+    pub latencies: Latencies,
 }
 
-/// `callers` that call as fast as they are answered, or together `rate` times a second, for `time`.
-pub fn load(to: SocketAddr, request: &[u8], callers: usize, rate: Option<f64>, time: Duration) -> Load {
-    let sum = Mutex::new(Load::default());
+/// Of the requests that were answered.
+#[derive(Default)]
+pub struct Latencies(Vec<Duration>);
+
+impl Latencies {
+    /// The latency that this share of the requests did not exceed.
+    pub fn at(&self, share: f64) -> Duration {
+        let mut sorted = self.0.clone();
+        sorted.sort();
+        let at = (share * sorted.len().saturating_sub(1) as f64).round() as usize;
+        sorted.get(at).copied().unwrap_or_default()
+    }
+}
+
+impl std::fmt::Debug for Latencies {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "p50 {:?}, p99 {:?}", self.at(0.5), self.at(0.99))
+    }
+}
+
+/// What one caller met.
+#[derive(Default)]
+struct Part {
+    answered: u64,
+    cut: u64,
+    odd: u64,
+    first_met: Option<Instant>,
+    last_cut: Option<Instant>,
+    latencies: Vec<Duration>,
+}
+
+/// Loads a server. The first call comes before the others: it lets the cap know that somebody is close to it.
+pub fn load(to: SocketAddr, request: &[u8], offer: Offer) -> Load {
+    let parts = Mutex::new(Vec::new());
     let start = Instant::now();
+    let ahead = call(to, request, Offer { time: Duration::from_nanos(1), ..offer }, start, 0);
+    parts.lock().unwrap().push(ahead);
     std::thread::scope(|scope| {
-        for number in 0..callers {
-            let sum = &sum;
+        for number in 0..offer.callers {
+            let parts = &parts;
             scope.spawn(move || {
-                let mut caller = Caller::new(to);
-                let (mut answered, mut cut, mut odd) = (0, 0, 0);
-                let gap = rate.map(|rate| Duration::from_secs_f64(callers as f64 / rate));
-                let mut due = gap.map(|gap| start + gap.mul_f64(number as f64 / callers as f64));
-                while start.elapsed() < time {
-                    if let (Some(at), Some(gap)) = (&mut due, gap) {
-                        // the cap's clock is what is measured here: requests come at their times
-                        std::thread::sleep(at.saturating_duration_since(Instant::now()));
-                        *at += gap;
-                    }
-                    match caller.call(request) {
-                        Met::Answer(200) => answered += 1,
-                        Met::Cut => cut += 1,
-                        _ => odd += 1,
-                    }
-                }
-                let mut sum = sum.lock().unwrap();
-                sum.answered += answered;
-                sum.cut += cut;
-                sum.odd += odd;
+                let part = call(to, request, offer, start, number);
+                parts.lock().unwrap().push(part);
             });
         }
     });
-    let mut sum = sum.into_inner().unwrap();
-    sum.seconds = start.elapsed().as_secs_f64();
-    sum
+    let seconds = start.elapsed().as_secs_f64();
+    let parts = parts.into_inner().unwrap();
+    let first_met = parts.iter().filter_map(|part| part.first_met).min();
+    let last_cut = parts.iter().filter_map(|part| part.last_cut).max();
+    let sure = first_met.zip(last_cut).map(|(first, last)| last.saturating_duration_since(first));
+    let sum = |of: fn(&Part) -> u64| parts.iter().map(of).sum();
+    Load {
+        answered: sum(|part| part.answered),
+        cut: sum(|part| part.cut),
+        odd: sum(|part| part.odd),
+        seconds,
+        sure: sure.unwrap_or_default().as_secs_f64(),
+        latencies: Latencies(parts.iter().flat_map(|part| &part.latencies).copied().collect()),
+    }
+}
+
+fn call(to: SocketAddr, request: &[u8], offer: Offer, start: Instant, number: usize) -> Part {
+    let mut caller = Caller::new(to);
+    let mut part = Part::default();
+    let gap = offer.rate.map(|rate| Duration::from_secs_f64(offer.callers as f64 / rate));
+    let mut due = gap.map(|gap| start + gap.mul_f64(number as f64 / offer.callers as f64));
+    loop {
+        if let (Some(at), Some(gap)) = (&mut due, gap) {
+            // the cap's clock is what is measured here: requests come at their times
+            std::thread::sleep(at.saturating_duration_since(Instant::now()));
+            *at += gap;
+        }
+        if offer.fresh {
+            caller = Caller::new(to);
+        }
+        let sent = Instant::now();
+        match caller.call(request) {
+            Met::Answer(200) => {
+                part.answered += 1;
+                part.latencies.push(sent.elapsed());
+            }
+            Met::Cut => {
+                part.cut += 1;
+                part.last_cut = Some(sent);
+            }
+            _ => part.odd += 1,
+        }
+        part.first_met.get_or_insert_with(Instant::now);
+        if start.elapsed() >= offer.time {
+            return part;
+        }
+    }
 }

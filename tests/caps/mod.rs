@@ -1,7 +1,9 @@
 //! Caps and access levels: what the server sees, what the caller sees, and what nobody can get around.
 
 mod answers;
+mod fences;
 mod load;
+mod rates;
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::process::Command;
@@ -13,7 +15,7 @@ use crate::harness::process::{resident_bytes, run, send_signal};
 use crate::harness::servers::{self, Certificate, Home, Server};
 use crate::harness::weir::Weir;
 use crate::harness::{Findings, LIMIT, need, note, tool, turn, until};
-use load::{Caller, Load, Met, load};
+use load::{Caller, Load, Met, Offer, load};
 
 const ACME: &str = "Bearer acme-secret";
 
@@ -30,6 +32,11 @@ fn acme(path: &str) -> Vec<u8> {
     get(path, &format!("Authorization: {ACME}\r\n"))
 }
 
+/// Whether the tests take the time that a release takes: `WEIR_TEST_LONG=1`.
+fn long() -> bool {
+    std::env::var("WEIR_TEST_LONG").is_ok_and(|value| value == "1")
+}
+
 /// Sets a cap for a credential through the command line.
 fn cap(weir: &Weir, name: &str, credential: &str, rest: &[&str]) {
     let identity = weir.fingerprint(credential);
@@ -41,15 +48,34 @@ fn row(weir: &Weir, name: &str) -> CapRow {
     rows.into_iter().find(|row| row.name == name).unwrap()
 }
 
-/// The server's log holds the burst and what the rate brings, give or take one, and every other request was cut before a byte
-/// of an answer came.
-fn judge(findings: &mut Findings, what: &str, seen: &Load, served: u64, burst: u64, rate: f64) {
-    let (low, high) = ((rate * (seen.seconds - 0.05)).floor() as u64, (rate * seen.seconds).ceil() as u64);
-    let fits = (burst + low - 1..=burst + high + 1).contains(&served);
-    findings.equal(&format!("{what}: {served} served, {burst} + {low}..{high} wanted, {seen:?}"), fits, true);
-    findings.equal(&format!("{what}: answered and served"), seen.answered, served);
+/// The callers got answers to the burst and what the rate brings, give or take one (1% from 10,000/s on), and every other
+/// request was cut before a byte of an answer came. The server's log holds those that were answered, and at most `slips` whose
+/// answer was cut.
+fn judge(
+    findings: &mut Findings,
+    what: &str,
+    seen: &Load,
+    served: u64,
+    (burst, rate): (u64, f64),
+    slips: u64,
+) {
+    let (low, high) = ((rate * seen.sure).floor() as u64, (rate * seen.seconds).ceil() as u64);
+    // what the interval's rounding costs, and the time between two requests of a host that is busy
+    let slack = if rate < 10_000.0 { 1 } else { high / 100 };
+    let fits = (burst + low - slack..=burst + high + slack).contains(&seen.answered);
+    findings.equal(&format!("{what}: {burst} + {low}..{high} answers wanted, {seen:?}"), fits, true);
+    let slipped = served.saturating_sub(seen.answered);
+    findings.equal(
+        &format!("{what}: {served} served, {} answered, {slips} more allowed", seen.answered),
+        seen.answered <= served && slipped <= slips,
+        true,
+    );
     findings.equal(&format!("{what}: neither answered nor cut"), seen.odd, 0);
-    note(&format!("{what}: {served} served of {}, {:.2} s", served + seen.cut, seen.seconds));
+    note(&format!(
+        "{what}: {served} served of {}, {burst} + {low}..{high} wanted, {slipped} of them answered in vain, {:.2} s",
+        seen.answered + seen.cut,
+        seen.seconds
+    ));
 }
 
 #[test]
@@ -62,10 +88,11 @@ fn exact_whatever_is_offered() {
         let server = servers::nginx(None);
         cap(&weir, "acme", ACME, &["--rate", "100/s", "--burst", "20"]);
         weir.run(&["caps", "reset", "acme"]).ok();
-        let seen = load(address(&server), &acme("/cap"), callers, offered, Duration::from_secs(3));
+        let offer = Offer { callers, rate: offered, ..Offer::default() };
+        let seen = load(address(&server), &acme("/cap"), offer);
         let what = format!("{callers} connections, {offered:?} offered a second");
         let cut = seen.cut;
-        judge(&mut findings, &what, &seen, server.finish(), 20, 100.0);
+        judge(&mut findings, &what, &seen, server.finish(), (20, 100.0), 0);
         findings.equal(&format!("{what}: denied"), row(&weir, "acme").denied, cut);
     }
     findings.none();
@@ -80,22 +107,47 @@ fn partners_do_not_feel_each_other() {
     let weir = Weir::start();
     let server = servers::nginx(None);
     let to = address(&server);
-    cap(&weir, "acme", ACME, &["--rate", "50/s", "--burst", "10"]);
     cap(&weir, "calm", "Bearer other-secret", &["--rate", "1000/s", "--burst", "100"]);
     let other = get("/other", "Authorization: Bearer other-secret\r\n");
-    let (flood, calm) = std::thread::scope(|scope| {
-        let flood = scope.spawn(|| load(to, &acme("/flood"), 8, None, Duration::from_secs(3)));
-        let calm = load(to, &other, 2, Some(200.0), Duration::from_secs(3));
-        (flood.join().unwrap(), calm)
-    });
-    findings.equal("the calm caller's requests that were cut", (calm.cut, calm.odd), (0, 0));
+    let calm = || load(to, &other, Offer { callers: 2, rate: Some(200.0), ..Offer::default() });
+    let flood = || {
+        // a denied caller comes again after the drain's interval of 5 ms: so many are needed for 20,000/s
+        let offer = Offer { callers: 128, rate: Some(20_000.0), ..Offer::default() };
+        std::thread::scope(|scope| {
+            let flood = scope.spawn(|| load(to, &acme("/flood"), offer));
+            let calm = calm();
+            (flood.join().unwrap(), calm)
+        })
+    };
+    let alone = calm();
+    let (free, beside_free) = flood();
+    cap(&weir, "acme", ACME, &["--rate", "50/s", "--burst", "10"]);
+    let (capped, beside_capped) = flood();
+    for (what, calm) in
+        [("alone", &alone), ("beside a flood", &beside_free), ("beside a capped one", &beside_capped)]
+    {
+        findings.equal(
+            &format!("{what}: the calm caller's requests that were cut"),
+            (calm.cut, calm.odd),
+            (0, 0),
+        );
+        note(&format!("calm {what}: {} answered, {:?}", calm.answered, calm.latencies));
+    }
+    let admitted = 10 + (50.0 * capped.seconds) as u64 + 1;
+    findings.equal(&format!("the flood was held to its cap: {capped:?}"), capped.answered <= admitted, true);
+    findings.equal("the flood", capped.cut > 100, true);
+    // the callers share two CPUs with the server: what the cap itself must not do is make it worse
+    let bound = beside_free.latencies.at(0.99) * 3 + Duration::from_millis(20);
     findings.equal(
-        "the flood was held to its cap",
-        flood.answered <= 10 + (50.0 * flood.seconds) as u64 + 1,
+        &format!(
+            "beside a flood {:?}, beside a capped one {:?}",
+            beside_free.latencies, beside_capped.latencies
+        ),
+        beside_capped.latencies.at(0.99) < bound,
         true,
     );
-    findings.equal("the flood", flood.cut > 100, true);
-    note(&format!("{calm:?} beside {flood:?}"));
+    let offered = |load: &Load| (load.answered + load.cut) as f64 / load.seconds;
+    note(&format!("floods of {:.0}/s and, capped, {:.0}/s", offered(&free), offered(&capped)));
     findings.none();
 }
 
@@ -371,7 +423,8 @@ fn invented_credentials_change_nothing() {
     }
     let before = resident_bytes(weir.pid());
     let mut caller = Caller::new(to);
-    for n in 0..30_000u32 {
+    let count = if long() { 1_000_000u64 } else { 30_000 };
+    for n in 0..count {
         let met = caller.call(&get("/", &format!("Authorization: Bearer invented-{n}\r\n")));
         if met != Met::Answer(401) {
             findings.add(format!("invented credential {n}: {met:?}"));
@@ -384,8 +437,12 @@ fn invented_credentials_change_nothing() {
         findings.equal("the capped credential afterwards", Caller::new(to).call(&acme("/")), wanted);
     }
     let strangers = row(&weir, "strangers");
-    findings.equal(&format!("all of them share a bucket: {strangers:?}"), strangers.shadowed >= 9_000, true);
-    note(&format!("30,000 invented credentials: {grown} MiB more, {} in shadow", strangers.shadowed));
+    findings.equal(
+        &format!("all of them share a bucket: {strangers:?}"),
+        strangers.shadowed >= count - 21_000,
+        true,
+    );
+    note(&format!("{count} invented credentials: {grown} MiB more, {} in shadow", strangers.shadowed));
     findings.none();
 }
 

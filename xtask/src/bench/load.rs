@@ -60,6 +60,8 @@ pub struct Run {
     pub p99_us: f64,
     /// Time that the server's worker ran, in nanoseconds.
     pub server_ns: u64,
+    /// Time that wrk ran, in nanoseconds. On loopback a packet comes in on the sender's time.
+    pub client_ns: u64,
 }
 
 impl Server {
@@ -99,7 +101,7 @@ impl Server {
     /// Loads it for so many seconds.
     pub fn load(&mut self, seconds: u32) -> Result<Run> {
         let scheme = if self.tls { "https" } else { "http" };
-        let before = self.on_cpu_ns()?;
+        let before = (self.on_cpu_ns()?, cpu::ended_children_ns());
         let mut wrk = Command::new(process::find("wrk").context("wrk is missing")?);
         wrk.args(["--threads", "1", "--connections", CONNECTIONS, "--latency", "--duration"])
             .arg(format!("{seconds}s"))
@@ -107,12 +109,17 @@ impl Server {
             .arg(&self.script)
             .arg(format!("{scheme}://127.0.0.1:{}/v1/orders", self.port));
         let said = process::output(&mut wrk)?;
-        let server_ns = self.on_cpu_ns()? - before;
+        let (server_ns, client_ns) = (self.on_cpu_ns()? - before.0, cpu::ended_children_ns() - before.1);
         let run = parse(&said).with_context(|| format!("wrk said: {said}"))?;
         if said.contains("Socket errors") || said.contains("Non-2xx") || run.0 == 0 {
             bail!("requests failed: {said}");
         }
-        Ok(Run { requests: run.0, per_second: run.1, p99_us: run.2, server_ns })
+        Ok(Run { requests: run.0, per_second: run.1, p99_us: run.2, server_ns, client_ns })
+    }
+
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Ends it.
@@ -130,15 +137,20 @@ pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
+/// What every request has in `Authorization`.
+pub fn credential() -> String {
+    format!("Bearer {}", "bench-".repeat(12))
+}
+
 /// About 311 bytes of head with a bearer token, like the measurements that the goals come from.
 fn script_of(workload: Workload) -> String {
-    let token = "bench-".repeat(12);
     let mut script = format!(
-        "wrk.headers['Authorization'] = 'Bearer {token}'\n\
+        "wrk.headers['Authorization'] = '{}'\n\
          wrk.headers['User-Agent'] = 'weir-bench/1.0 (closed loop)'\n\
          wrk.headers['Accept'] = 'application/json'\n\
          wrk.headers['Accept-Encoding'] = 'gzip, deflate'\n\
-         wrk.headers['X-Request-Kind'] = 'benchmark'\n"
+         wrk.headers['X-Request-Kind'] = 'benchmark'\n",
+        credential()
     );
     if workload == Workload::Unique {
         // Only the number is new in each request: building a head from a table would slow wrk down.

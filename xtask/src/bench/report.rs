@@ -15,6 +15,8 @@ pub struct Sample {
     pub round: u32,
     /// Server's time per request in microseconds.
     pub server_us: f64,
+    /// Load generator's time per request in microseconds.
+    pub client_us: f64,
     /// Requests per second.
     pub per_second: f64,
     /// 99th percentile of the latency in microseconds.
@@ -34,8 +36,18 @@ pub struct Row {
     throughput_per_second: Option<Estimate>,
     throughput_kept: Option<Estimate>,
     p99_latency_us: Option<Estimate>,
+    client_us_per_request: Option<Estimate>,
+    over_observing: Option<Difference>,
     daemon_us_per_request: Option<Estimate>,
     events_lost: Option<f64>,
+}
+
+/// What a variant takes more per request than Weir that only observes, in the same round.
+#[derive(Debug, Serialize)]
+pub struct Difference {
+    server_us: Estimate,
+    /// With the load generator's time, which a packet that comes in may be charged to.
+    both_ends_us: Estimate,
 }
 
 /// One load.
@@ -78,8 +90,10 @@ impl Section {
 impl Row {
     fn new(variant: Variant, samples: &[Sample]) -> Self {
         let own = || samples.iter().filter(|sample| sample.variant == variant);
-        let off =
-            |round| samples.iter().find(|sample| sample.variant == Variant::Off && sample.round == round);
+        let of = |variant: Variant, round| {
+            samples.iter().find(|sample| sample.variant == variant && sample.round == round)
+        };
+        let off = |round| of(Variant::Off, round);
         let each =
             |value: &dyn Fn(&Sample) -> Option<f64>| estimate(&own().filter_map(value).collect::<Vec<_>>());
         let compared = |value: &dyn Fn(&Sample, &Sample) -> f64| {
@@ -87,6 +101,11 @@ impl Row {
                 .then(|| each(&|sample| Some(value(sample, off(sample.round)?))))
                 .flatten()
         };
+        let over = |value: &dyn Fn(&Sample) -> f64| {
+            each(&|sample| Some(value(sample) - value(of(variant.base()?, sample.round)?)))
+        };
+        let server = over(&|sample| sample.server_us);
+        let both = over(&|sample| sample.server_us + sample.client_us);
         Self {
             variant: variant.name(),
             server_us_per_request: each(&|sample| Some(sample.server_us)),
@@ -94,12 +113,16 @@ impl Row {
             throughput_per_second: each(&|sample| Some(sample.per_second)),
             throughput_kept: compared(&|sample, off| sample.per_second / off.per_second),
             p99_latency_us: each(&|sample| Some(sample.p99_us)),
+            client_us_per_request: each(&|sample| Some(sample.client_us)),
+            over_observing: server
+                .zip(both)
+                .map(|(server_us, both_ends_us)| Difference { server_us, both_ends_us }),
             daemon_us_per_request: each(&|sample| sample.daemon_us),
             events_lost: own().filter_map(|sample| sample.lost).reduce(|sum, lost| sum + lost),
         }
     }
 
-    fn cells(&self) -> [String; 8] {
+    fn cells(&self) -> [String; CELLS] {
         [
             self.variant.to_owned(),
             plain(self.server_us_per_request, 2),
@@ -107,9 +130,22 @@ impl Row {
             plain(self.throughput_per_second, 0),
             ranged(self.throughput_kept, 3),
             plain(self.p99_latency_us, 0),
+            plain(self.client_us_per_request, 2),
             plain(self.daemon_us_per_request, 2),
             self.events_lost.map_or_else(|| "-".into(), |lost| format!("{lost:.0}")),
         ]
+    }
+}
+
+impl Row {
+    fn said_over_observing(&self) -> Option<String> {
+        let Difference { server_us, both_ends_us } = self.over_observing.as_ref()?;
+        Some(format!(
+            "  {} takes {} us per request more than observing alone on the server, {} us on both ends",
+            self.variant,
+            ranged(Some(*server_us), 2),
+            ranged(Some(*both_ends_us), 2)
+        ))
     }
 }
 
@@ -137,6 +173,7 @@ impl Report {
             lines.push(format!("\n{}", section.workload));
             lines.push(line(&HEAD.map(Into::into)));
             lines.extend(section.rows.iter().map(|row| line(&row.cells())));
+            lines.extend(section.rows.iter().filter_map(Row::said_over_observing));
             if let Some(ratio) = section.weir_to_copy_floor {
                 lines.push(format!("  weir costs {ratio:.2} x the copy floor"));
             }
@@ -150,12 +187,23 @@ impl Report {
     }
 }
 
-const HEAD: [&str; 8] =
-    ["attached", "us/request", "added us", "request/s", "throughput kept", "p99 us", "daemon us", "lost"];
+/// Columns of the table.
+const CELLS: usize = 9;
+const HEAD: [&str; CELLS] = [
+    "attached",
+    "us/request",
+    "added us",
+    "request/s",
+    "throughput kept",
+    "p99 us",
+    "client us",
+    "daemon us",
+    "lost",
+];
 
-fn line(cells: &[String; 8]) -> String {
+fn line(cells: &[String; CELLS]) -> String {
     let [name, rest @ ..] = cells;
-    let widths = [10, 21, 10, 22, 8, 10, 6];
+    let widths = [10, 21, 10, 22, 8, 10, 10, 6];
     let cells = rest.iter().zip(widths).map(|(cell, width)| format!(" {cell:>width$}"));
     format!("  {name:<18}{}", cells.collect::<String>())
 }
@@ -176,7 +224,16 @@ mod tests {
     use super::*;
 
     fn sample(variant: Variant, round: u32, server_us: f64, per_second: f64) -> Sample {
-        Sample { variant, round, server_us, per_second, p99_us: 1.0, daemon_us: None, lost: None }
+        Sample {
+            variant,
+            round,
+            server_us,
+            client_us: 1.0,
+            per_second,
+            p99_us: 1.0,
+            daemon_us: None,
+            lost: None,
+        }
     }
 
     #[test]
@@ -193,5 +250,21 @@ mod tests {
         assert!((weir.throughput_kept.unwrap().median - 0.95).abs() < 1e-9);
         assert!(section.rows[0].server_us_added.is_none());
         assert!(section.weir_to_copy_floor.is_none());
+        assert!(weir.over_observing.is_none());
+    }
+
+    #[test]
+    fn caps_are_compared_with_observing_alone() {
+        let mut samples = [
+            sample(Variant::Off, 0, 5.0, 100.0),
+            sample(Variant::ServerOnly, 0, 6.0, 95.0),
+            sample(Variant::Caps, 0, 6.25, 94.0),
+        ];
+        samples[2].client_us = 1.5;
+        let section = Section::new("x", &[Variant::Off, Variant::Caps], &samples);
+        let over = section.rows[1].over_observing.as_ref().unwrap();
+        assert!((over.server_us.median - 0.25).abs() < 1e-9);
+        assert!((over.both_ends_us.median - 0.75).abs() < 1e-9);
+        assert!(section.rows[0].over_observing.is_none());
     }
 }
