@@ -1,6 +1,7 @@
 //! Caps and access levels: what the server sees, what the caller sees, and what nobody can get around.
 
 mod load;
+mod shown;
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::process::Command;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::apply::apply;
 use super::compile::{Inputs, Tables, compile};
+use super::rates::Rates;
 use super::subjects::Resolver;
 use crate::config::{Action, Cap, Config, Enforce, Role};
 use crate::core::{Settings, SipKey};
@@ -151,6 +152,7 @@ pub struct Engine {
     claims: VecDeque<Accepted>,
     accepted: HashSet<SubjectKey>,
     tables: Tables,
+    pub(super) rates: Rates,
     generation: u32,
     enforcer: Option<Arc<dyn Enforcer>>,
 }
@@ -214,6 +216,7 @@ impl Engine {
             claims: VecDeque::new(),
             accepted: HashSet::new(),
             tables: Tables::default(),
+            rates: Rates::default(),
             generation: 0,
             enforcer: None,
         };
@@ -416,6 +419,22 @@ impl Engine {
         {
             tracing::warn!("the kernel side does not take a sign of life, it stops denying: {error:#}");
         }
+    }
+
+    /// Looks at the kernel's counts, for rates. Due about once a second; costs four system calls a cap.
+    pub fn look(&mut self) {
+        if let Some(enforcer) = &self.enforcer
+            && !self.wanted.slots.is_empty()
+        {
+            let count = |index: &u16| (*index, enforcer.counts(*index).iter().sum());
+            let counts = self.wanted.slots.values().map(count).collect();
+            self.rates.note(enforcer.now_ns(), counts);
+        }
+    }
+
+    /// The rule of a cap.
+    pub fn index(&self, name: &str) -> Option<u16> {
+        self.wanted.slots.get(name).copied()
     }
 
     fn policy(&self, now_ns: u64) -> Policy {

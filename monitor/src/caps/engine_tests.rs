@@ -140,7 +140,7 @@ fn a_change_is_written_as_a_difference_and_kept_when_asked() {
     engine.change(&set).unwrap();
     assert_eq!(kernel.writes.load(Ordering::Relaxed) - before, 2, "a rule and a subject");
     assert_eq!(
-        engine.rows().iter().map(|row| (&*row.name, &*row.source)).collect::<Vec<_>>(),
+        engine.rows().iter().map(|one| (&*one.row.name, &*one.row.source)).collect::<Vec<_>>(),
         [("one", "config"), ("two", "persisted")]
     );
     let again = Engine::new(&config, &settings(), [0; 16]).unwrap();

@@ -22,6 +22,7 @@ fn documented_lines_are_understood() {
         "weir status --socket /s -o json",
         "weir doctor -o jsonl",
         "weir top --socket /s",
+        "weir top --view caps --once --limit 5 -o json",
         "weir tail --identity bearer:1 --route /v1/* --status 4xx --method GET --direction inbound --pid 1 --host h -o csv",
         "weir identities --socket /s -o json --sort -requests --limit 5 --no-headers",
         "weir processes -o wide --watch",
