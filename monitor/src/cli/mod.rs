@@ -44,7 +44,7 @@ enum Command {
     Run(RunArgs),
     /// Is the daemon up, is everything attached, is anything lost
     Status(ClientArgs),
-    /// Check by trying whether this host can be observed
+    /// Check by trying whether this host can be observed, and requests denied
     Doctor(DoctorArgs),
     /// Live table of identities, processes, routes, connections and caps
     Top(TopArgs),
