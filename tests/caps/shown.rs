@@ -44,9 +44,15 @@ fn the_usage_of_caps_is_shown() {
     );
     assert!(own.used > 0.99 && whole.used > 0.99, "{lines:?}");
     assert_eq!(line(&lines, "identity acme").cap, "idle");
+    // an emptied bucket has room for a burst, whatever the cap has counted
+    weir.run(&["caps", "reset", "everybody", "acme"]).ok();
+    let after: Vec<_> = (0..6).map(|_| caller.call(&acme("/top"))).collect();
+    assert_eq!(after, [[Met::Answer(200); 5].as_slice(), &[Met::Cut]].concat());
+    let refused = weir.run(&["caps", "reset", "everybody", "client:192.0.2.1"]);
+    assert!(!refused.status.success() && refused.err.contains("has no bucket"), "{}", refused.err);
     assert_eq!(lines.last().map(|line| line.cap.as_str()), Some("idle"), "{lines:?}");
     let last = || line(&self::lines(&weir), "each credential").last_denied;
     until("the denials to be told", LIMIT, || {
-        (last().is_some() && weir.status().denied.cap == cut).then_some(())
+        (last().is_some() && weir.status().denied.cap == cut + 1).then_some(())
     });
 }

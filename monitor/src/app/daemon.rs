@@ -369,7 +369,7 @@ impl Source for Daemon {
             let mut caps = self.caps();
             caps.change(change)?;
             self.show_caps(&caps);
-            if let (Change::Reset { .. }, Some(index)) = (change, caps.index(change.name())) {
+            if let (Change::Reset { identity: None, .. }, Some(index)) = (change, caps.index(change.name())) {
                 self.core().forget_refusal(index);
             }
             caps.rows()

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use monitor_common::cap::{Policy, SubjectKey, policy_flag};
+use monitor_common::cap::{BucketKey, Policy, SubjectKey, policy_flag};
 use serde::{Deserialize, Serialize};
 
 use super::apply::apply;
@@ -78,10 +78,13 @@ pub enum Change {
         #[serde(default)]
         persist: bool,
     },
-    /// Buckets and counts begin anew.
+    /// Buckets and counts begin anew; with an identity only its bucket, of a cap that has many.
     Reset {
         /// Name of the cap.
         name: String,
+        /// A name, or an identity string.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        identity: Option<String>,
     },
 }
 
@@ -93,7 +96,7 @@ impl Change {
             Self::Remove { name }
             | Self::Enable { name, .. }
             | Self::Action { name, .. }
-            | Self::Reset { name } => name,
+            | Self::Reset { name, .. } => name,
         }
     }
 }
@@ -347,7 +350,8 @@ impl Engine {
                 }
                 wanted.overrides.entry(name).or_default().action = Some(*action);
             }
-            Change::Reset { .. } => {
+            Change::Reset { identity: Some(identity), .. } => return self.reset_bucket(&name, identity),
+            Change::Reset { identity: None, .. } => {
                 if let (Some(enforcer), Some(index)) = (&self.enforcer, wanted.slots.get(&name)) {
                     enforcer.reset(*index).map_err(|error| format!("{error:#}"))?;
                 }
@@ -364,6 +368,32 @@ impl Engine {
             return Err(format!("{}: {error:#}", self.file.path().display()));
         }
         Ok(())
+    }
+
+    /// Empties the bucket of one identity.
+    fn reset_bucket(&mut self, name: &str, identity: &str) -> Result<(), String> {
+        let effective = self.wanted.effective().into_iter().find(|one| one.cap.name == name);
+        let Some(Effective { cap, index, .. }) = effective else { return Ok(()) };
+        if cap.each.is_none() {
+            return Err(format!(
+                "cap {name:?} has one bucket for all that it limits: `weir caps reset {name}` empties it"
+            ));
+        }
+        let mut keys = self.wanted.resolver.keys(identity, cap.direction(), self.claims.make_contiguous());
+        keys.extend(super::rows::unnamed_client(identity, cap.direction()));
+        let Some(enforcer) = &self.enforcer else { return Ok(()) };
+        let mut found = false;
+        for subject in keys {
+            let key = BucketKey { subject, rule: u32::from(index), pad: 0 };
+            found |= enforcer.reset_bucket(&key).map_err(|error| format!("{error:#}"))?;
+        }
+        if found {
+            return Ok(());
+        }
+        Err(format!(
+            "cap {name:?} has no bucket of {identity:?}: `weir top --view caps` shows the fullest; a credential that no server has \
+             accepted shares the bucket of its client, `client:ADDRESS`"
+        ))
     }
 
     fn keep(&self) -> anyhow::Result<()> {

@@ -5,6 +5,7 @@ use monitor_common::event::cred;
 use monitor_common::gcra::{self, Answer, Limit};
 
 use super::engine::{Effective, Engine};
+use super::subjects::{fingerprint, number};
 use crate::config::{Each, Role};
 use crate::view::{BucketUse, CapExplanation, CapRow, Direction, RoleRow};
 
@@ -40,6 +41,12 @@ fn text(key: &SubjectKey) -> String {
         _ => "workload",
     };
     format!("{kind}:{:016x}", key.value)
+}
+
+/// A client that is shown by the kernel's key, since nobody knows its address.
+pub(super) fn unnamed_client(text: &str, direction: Direction) -> Option<SubjectKey> {
+    let value = fingerprint(text.strip_prefix("client:")?)?;
+    Some(SubjectKey { value, kind: subject::CLIENT, direction: number(direction) })
 }
 
 impl Engine {

@@ -35,6 +35,8 @@ fn documented_lines_are_understood() {
         "weir config check --config f",
         "weir config show -o json",
         "weir explain 1 --socket /s",
+        "weir caps reset everybody",
+        "weir caps reset everybody bearer:3f9c2a7be1d04c55 --socket /s",
         "weir completions bash",
     ] {
         parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
