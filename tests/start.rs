@@ -174,6 +174,14 @@ fn doctor_and_status() {
     let weir = Weir::start();
     let doctor = weir.run(&["doctor"]);
     assert!(matches!(doctor.status.code(), Some(0)), "{}\n{}{}", doctor.status, doctor.out, doctor.err);
+    // fences and sockets that can be destroyed are everywhere; gate and sends are told one way or the other
+    let found = |check: &str| doctor.out.lines().find(|line| line.contains(check)).unwrap_or_default();
+    for check in ["fences ", "ending connections "] {
+        assert!(found(check).starts_with("PASS"), "{check}: {}", doctor.out);
+    }
+    for check in ["gate ", "outbound denial "] {
+        assert!(!found(check).is_empty(), "{check}: {}", doctor.out);
+    }
     let status = weir.status();
     assert!(status.ready && status.pid == weir.pid());
     assert!(matches!(status.socket_hook.as_str(), "tp_btf" | "fexit"), "{}", status.socket_hook);

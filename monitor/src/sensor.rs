@@ -119,6 +119,11 @@ pub trait Enforcer: Send + Sync {
     /// # Errors
     /// See [`Enforcer::rule`].
     fn reset(&self, index: u16) -> anyhow::Result<()>;
+    /// A bucket of a rule that has many begins anew. Whether there was one.
+    ///
+    /// # Errors
+    /// See [`Enforcer::rule`].
+    fn reset_bucket(&self, key: &BucketKey) -> anyhow::Result<bool>;
     /// Requests of a rule by `cap::verdict`.
     fn counts(&self, index: u16) -> [u64; VERDICTS as usize];
     /// The bucket of a rule that has one.

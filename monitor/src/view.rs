@@ -256,6 +256,101 @@ pub struct CapRow {
     pub used: f64,
     /// The fullest buckets of a cap that has many, at most 8: identity and share.
     pub top: Vec<(String, f64)>,
+    /// Whom it limits: `scope`, an identity by the name it was given.
+    #[serde(default)]
+    pub who: String,
+    /// Requests per second that it applied to, over the last second or two.
+    #[serde(default)]
+    pub rate_1s: f64,
+    /// The same over the last ten seconds.
+    #[serde(default)]
+    pub rate_10s: f64,
+    /// Time of the latest request that it denied, or would have; empty when there is none.
+    #[serde(default)]
+    pub last_denied: String,
+    /// Who made that request; empty when that is not known.
+    #[serde(default)]
+    pub last_denied_identity: String,
+    /// What `top` shows, with counts. Two credentials of one name are two buckets.
+    #[serde(default)]
+    pub buckets: Vec<BucketUse>,
+}
+
+/// One bucket of a cap that has many.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct BucketUse {
+    /// Whose it is: by name where one was given or a server has accepted it, else by fingerprint.
+    pub identity: String,
+    /// Share of the burst that is used up now.
+    pub used: f64,
+    /// Requests admitted, since the bucket was made.
+    pub admitted: u64,
+    /// Requests over it.
+    pub refused: u64,
+}
+
+/// One line of the caps in `weir top`: a cap, or one of the fullest buckets of a cap that has many.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CapUse {
+    /// The cap.
+    pub cap: String,
+    /// Whom it limits; of a bucket whose it is.
+    pub who: String,
+    /// `inbound` or `outbound`.
+    pub direction: String,
+    /// `observe`, `shadow`, `deny` or `off`.
+    pub action: String,
+    /// Rate and burst: `100/s+20`.
+    pub limit: String,
+    /// Requests per second that it applied to; not known of a single bucket.
+    pub rate: Option<f64>,
+    /// Share of the burst that is used up now, from 0 to 1.
+    pub used: f64,
+    /// Requests admitted.
+    pub admitted: u64,
+    /// Requests that were over it and only counted.
+    pub counted: u64,
+    /// Requests denied.
+    pub denied: u64,
+    /// Seconds since it last denied a request, or would have.
+    pub last_denied: Option<f64>,
+}
+
+impl CapUse {
+    /// The lines of some caps, as they are at `now`.
+    pub fn of(rows: &[CapRow], now: std::time::SystemTime) -> Vec<Self> {
+        rows.iter().flat_map(|row| Self::of_cap(row, now)).collect()
+    }
+
+    fn of_cap(row: &CapRow, now: std::time::SystemTime) -> Vec<Self> {
+        let last = humantime::parse_rfc3339_weak(&row.last_denied).ok();
+        let whole = Self {
+            cap: row.name.clone(),
+            who: row.who.clone(),
+            direction: row.direction.clone(),
+            action: if row.enabled { row.action.clone() } else { "off".into() },
+            limit: format!("{}+{}", row.rate, row.burst),
+            rate: Some(row.rate_1s),
+            used: row.used,
+            admitted: row.allowed,
+            counted: row.observed + row.shadowed,
+            denied: row.denied,
+            last_denied: last.map(|last| now.duration_since(last).unwrap_or_default().as_secs_f64()),
+        };
+        let denies = row.action == "deny";
+        let bucket = |bucket: &BucketUse| Self {
+            who: bucket.identity.clone(),
+            rate: None,
+            used: bucket.used,
+            admitted: bucket.admitted,
+            counted: if denies { 0 } else { bucket.refused },
+            denied: if denies { bucket.refused } else { 0 },
+            last_denied: None,
+            ..whole.clone()
+        };
+        let buckets: Vec<_> = row.buckets.iter().map(bucket).collect();
+        std::iter::once(whole).chain(buckets).collect()
+    }
 }
 
 /// What a proposed cap would have done. `weir caps test`.
@@ -361,6 +456,24 @@ pub struct HookRow {
     pub attached: bool,
 }
 
+/// Requests that were denied, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DenialCounts {
+    /// Over a cap.
+    pub cap: u64,
+    /// Outside an access level.
+    pub access: u64,
+    /// More credentials than are told apart.
+    pub credentials: u64,
+}
+
+impl DenialCounts {
+    /// All of them.
+    pub fn sum(&self) -> u64 {
+        self.cap + self.access + self.credentials
+    }
+}
+
 /// The daemon's state. `weir status`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -388,6 +501,9 @@ pub struct Status {
     pub records_delivered: u64,
     /// Losses, only the rows that are not zero.
     pub losses: Vec<LossRow>,
+    /// Requests that were denied.
+    #[serde(default)]
+    pub denied: DenialCounts,
     /// Identities tracked.
     pub identities: u64,
     /// Connections open.

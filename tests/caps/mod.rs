@@ -4,6 +4,7 @@ mod answers;
 mod fences;
 mod load;
 mod rates;
+mod shown;
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::process::Command;

@@ -20,7 +20,8 @@ use crate::sensor::{Enforcer, ProgramStats};
 use crate::source::{Carrier, Source, Tail};
 use crate::state::{self, Names};
 use crate::view::{
-    CapExplanation, CapRow, ConnectionRow, HookRow, IdentityRow, ProcessRow, RoleRow, RouteRow, Status,
+    CapExplanation, CapRow, ConnectionRow, DenialCounts, HookRow, IdentityRow, ProcessRow, RoleRow, RouteRow,
+    Status,
 };
 
 /// Without a drain for so long the daemon is not ready any more.
@@ -152,8 +153,15 @@ impl Daemon {
         self.denies.load(Ordering::Relaxed)
     }
 
-    /// What is due now and then: a sign of life, credentials that servers have accepted, workloads that came or went.
-    pub fn maintain_caps(&self, workloads: bool) {
+    /// Caps as they are shown. The locks are taken one after the other: reading buckets takes long, and the rings must not wait.
+    fn cap_rows(&self) -> Vec<CapRow> {
+        let shown = self.caps().rows();
+        self.core().describe_caps(shown)
+    }
+
+    /// What is due now and then: a sign of life, credentials that servers have accepted; once a second workloads that came or
+    /// went, and the counts of caps.
+    pub fn maintain_caps(&self, second: bool) {
         // whoever shows a hundred thousand buckets holds this for long; the rings must not wait for that
         let mut caps = match self.caps.try_lock() {
             Ok(caps) => caps,
@@ -164,7 +172,10 @@ impl Daemon {
         if !seen.is_empty() {
             caps.accepted(seen);
         }
-        if workloads
+        if second {
+            caps.look();
+        }
+        if second
             && caps.has_workloads()
             && let Err(error) = caps.refresh()
         {
@@ -253,9 +264,9 @@ impl Daemon {
 impl Source for Daemon {
     fn status(&self) -> Status {
         let kernel = self.kernel();
-        let (summary, lost) = {
+        let (summary, lost, denials) = {
             let core = self.core();
-            (core.summary(), core.losses())
+            (core.summary(), core.losses(), core.denials())
         };
         let (counted, produced) = kernel.produced(&summary);
         let mut losses = losses::rows(&kernel.ledger);
@@ -279,6 +290,11 @@ impl Source for Daemon {
             records_produced: produced,
             records_delivered: summary.records,
             losses,
+            denied: DenialCounts {
+                cap: denials.cap.sum(),
+                access: denials.access.sum(),
+                credentials: denials.credentials.sum(),
+            },
             identities: summary.identities,
             connections: summary.connections,
             excluded,
@@ -355,7 +371,7 @@ impl Source for Daemon {
     }
 
     fn caps(&self) -> Vec<CapRow> {
-        self.caps().rows()
+        self.cap_rows()
     }
 
     fn roles(&self) -> Vec<RoleRow> {
@@ -363,10 +379,17 @@ impl Source for Daemon {
     }
 
     fn change_cap(&self, change: &Change) -> Result<Vec<CapRow>, String> {
-        let mut caps = self.caps();
-        caps.change(change)?;
-        self.show_caps(&caps);
-        Ok(caps.rows().into_iter().filter(|row| row.name == change.name()).collect())
+        let shown = {
+            let mut caps = self.caps();
+            caps.change(change)?;
+            self.show_caps(&caps);
+            if let (Change::Reset { identity: None, .. }, Some(index)) = (change, caps.index(change.name())) {
+                self.core().forget_refusal(index);
+            }
+            caps.rows()
+        };
+        let rows = self.core().describe_caps(shown);
+        Ok(rows.into_iter().filter(|row| row.name == change.name()).collect())
     }
 
     fn explain_caps(&self, identity: &str) -> Vec<CapExplanation> {
@@ -395,7 +418,7 @@ impl Source for Daemon {
             events: Events { produced, delivered: summary.records },
             losses: losses::rows(&kernel.ledger).into_iter().chain(lost).collect(),
             observed: losses::observed(&kernel.ledger),
-            caps: self.caps().rows(),
+            caps: self.cap_rows(),
             denials: self.core().denials(),
             ended: kernel.ended,
             drain_age: self.drain_age().unwrap_or(self.began.elapsed()).as_secs_f64(),

@@ -23,8 +23,8 @@ const LOOK: Duration = Duration::from_millis(100);
 const STATISTICS: Duration = Duration::from_secs(5);
 /// Time between two readings of the clocks, which are stepped now and then.
 const CLOCKS: Duration = Duration::from_mins(1);
-/// Time between two searches for the cgroups of limited workloads.
-const WORKLOADS: Duration = Duration::from_secs(1);
+/// Time between two searches for the cgroups of limited workloads, and two looks at the counts of caps.
+const CAPS: Duration = Duration::from_secs(1);
 /// Most pieces of one drain, so that discovery and the watchdog get their turn under any load.
 const PIECES: usize = 16;
 /// Longest time that the last drain goes on while records keep coming.
@@ -84,7 +84,7 @@ impl Drain {
         let mut look = Every::new(LOOK);
         let mut statistics = Every::new(STATISTICS);
         let mut clocks = Every::new(CLOCKS);
-        let mut workloads = Every::new(WORKLOADS);
+        let mut caps = Every::new(CAPS);
         let mut alive = watchdog.map(Every::new);
         while !*shutdown.borrow() {
             let now = Instant::now();
@@ -95,7 +95,7 @@ impl Drain {
                     self.kernel.programs = self.sensor.program_stats();
                 }
                 self.publish();
-                self.daemon.maintain_caps(workloads.due(now));
+                self.daemon.maintain_caps(caps.due(now));
             }
             if clocks.due(now) {
                 self.daemon.core().set_clock(clock::base());

@@ -7,7 +7,11 @@ use crate::sensor::Sensor;
 
 /// Loads and attaches the kernel side.
 pub fn start(config: &Config, own_port: u16, key: [u8; 16]) -> anyhow::Result<Box<dyn Sensor>> {
-    let options = bpf::Options {
+    Ok(Box::new(bpf::Sensor::start(&options(config, own_port, key))?))
+}
+
+fn options(config: &Config, own_port: u16, key: [u8; 16]) -> bpf::Options {
+    bpf::Options {
         ring_bytes: ring_bytes(config),
         own_port,
         tls: config.observe.tls,
@@ -17,14 +21,16 @@ pub fn start(config: &Config, own_port: u16, key: [u8; 16]) -> anyhow::Result<Bo
         cookies: config.identity.cookies.clone(),
         key: SipKey::from_bytes(key).words(),
         listeners: listeners(config),
-    };
-    Ok(Box::new(bpf::Sensor::start(&options)?))
+    }
 }
 
 fn listeners(config: &Config) -> Vec<bpf::answer::Listener> {
     let listeners = config.listener.iter();
     listeners.map(|one| bpf::answer::Listener { address: one.address, port: one.port }).collect()
 }
+
+/// Smallest ring buffer.
+const RING_BYTES_LEAST: u32 = 1 << 16;
 
 /// The kernel takes powers of two only.
 fn ring_bytes(config: &Config) -> u32 {
@@ -38,4 +44,15 @@ fn ring_bytes(config: &Config) -> u32 {
 pub fn try_sensor(config: &Config) -> anyhow::Result<String> {
     let sensor = start(config, 0, [0; 16])?;
     Ok(sensor.socket_hook().to_owned())
+}
+
+/// Tries what denies requests, and lets it go at once.
+///
+/// # Errors
+/// Why not even its tables can be made.
+pub fn try_enforcement(config: &Config) -> anyhow::Result<bpf::trial::Trial> {
+    let mut options = options(config, 0, [0; 16]);
+    // nothing is recorded
+    options.ring_bytes = RING_BYTES_LEAST;
+    bpf::trial::Trial::run(&options)
 }

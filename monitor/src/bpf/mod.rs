@@ -10,13 +10,14 @@ mod offsets;
 mod policy;
 mod ring;
 mod tls;
+pub mod trial;
 mod worker;
 
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use aya::maps::{HashMap, MapData, PerCpuArray};
-use aya::{Btf, EbpfLoader};
+use aya::{Btf, Ebpf, EbpfLoader};
 use monitor_common::event::{self, Event};
 use monitor_common::http1::Names;
 use monitor_common::kernel::{IdentityCount, IdentityKey};
@@ -78,6 +79,47 @@ impl Sensor {
     /// # Errors
     /// One line that says what is missing and what to do.
     pub fn start(options: &Options) -> Result<Self> {
+        let Loaded { mut ebpf, btf, rings, socket_hook } = Loaded::new(options)?;
+        let hazard = if options.tls { tls::Probes::hazard() } else { None };
+        let probes = if options.tls { &tls::Probes::programs(hazard)[..] } else { &[] };
+        let (socket_hook, hooks) = hooks::attach(&mut ebpf, &btf, socket_hook, probes)?;
+        let ledger = PerCpuArray::try_from(maps::take(&mut ebpf, "LEDGER")?)?;
+        let identities = HashMap::try_from(maps::take(&mut ebpf, "IDENTITIES")?)?;
+        let tls = if options.tls {
+            let state = tls::State::take(&mut ebpf)?;
+            Some(tls::Probes::start(&mut ebpf, state, &options.exclude, hazard))
+        } else {
+            None
+        };
+        maps::switch_on(&mut ebpf, tls.as_ref().map_or(0, tls::Probes::sets))?;
+        // the kernel's types were most of the heap and are not needed again
+        drop(btf);
+        // SAFETY: takes no pointers.
+        unsafe { libc::malloc_trim(0) };
+        let maps = policy::Maps::take(&mut ebpf)?;
+        let tokens = answer::Tokens::default();
+        let answering = worker::Answering {
+            listeners: options.listeners.clone(),
+            socket_hook,
+            tokens: Arc::clone(&tokens),
+        };
+        let worker = Worker::start(ebpf, tls, answering)?;
+        let policy = Arc::new(policy::Tables::new(maps, worker.preparer()));
+        Ok(Self { rings, ledger, identities, worker, socket_hook, hooks, policy, tokens, polled: false })
+    }
+}
+
+/// The kernel side with its maps, before any program is loaded.
+struct Loaded {
+    ebpf: Ebpf,
+    btf: Btf,
+    rings: Merge<MappedRing>,
+    /// What the kernel's types say; trying decides.
+    socket_hook: SocketHook,
+}
+
+impl Loaded {
+    fn new(options: &Options) -> Result<Self> {
         // three readers of the same file with different needs, at the same time (the loader's default cannot be kept from
         // reading it, nor asked for what it read)
         let (found, btf, loader) = std::thread::scope(|scope| {
@@ -106,32 +148,7 @@ impl Sensor {
         maps::set_names(&mut ebpf, &names(options)?)?;
         maps::set_excluded(&mut ebpf, &excluded)?;
         let rings = maps::set_rings(&mut ebpf, count, options.ring_bytes / count)?;
-        let hazard = if options.tls { tls::Probes::hazard() } else { None };
-        let probes = if options.tls { &tls::Probes::programs(hazard)[..] } else { &[] };
-        let (socket_hook, hooks) = hooks::attach(&mut ebpf, &btf, socket_hook, probes)?;
-        let ledger = PerCpuArray::try_from(maps::take(&mut ebpf, "LEDGER")?)?;
-        let identities = HashMap::try_from(maps::take(&mut ebpf, "IDENTITIES")?)?;
-        let tls = if options.tls {
-            let state = tls::State::take(&mut ebpf)?;
-            Some(tls::Probes::start(&mut ebpf, state, &options.exclude, hazard))
-        } else {
-            None
-        };
-        maps::switch_on(&mut ebpf, tls.as_ref().map_or(0, tls::Probes::sets))?;
-        // the kernel's types were most of the heap and are not needed again
-        drop((loader, btf));
-        // SAFETY: takes no pointers.
-        unsafe { libc::malloc_trim(0) };
-        let maps = policy::Maps::take(&mut ebpf)?;
-        let tokens = answer::Tokens::default();
-        let answering = worker::Answering {
-            listeners: options.listeners.clone(),
-            socket_hook,
-            tokens: Arc::clone(&tokens),
-        };
-        let worker = Worker::start(ebpf, tls, answering)?;
-        let policy = Arc::new(policy::Tables::new(maps, worker.preparer()));
-        Ok(Self { rings, ledger, identities, worker, socket_hook, hooks, policy, tokens, polled: false })
+        Ok(Self { ebpf, btf, rings, socket_hook })
     }
 }
 

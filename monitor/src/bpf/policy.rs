@@ -93,12 +93,15 @@ impl Tables {
     }
 }
 
-/// An entry that is to go and is not there has gone.
-fn gone(result: Result<(), MapError>) -> Result<()> {
+/// An entry that is to go and is not there has gone. Whether it was there.
+fn gone(result: Result<(), MapError>) -> Result<bool> {
     match result {
-        Err(MapError::KeyNotFound) => Ok(()),
-        Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
-        other => Ok(other?),
+        Ok(()) => Ok(true),
+        Err(MapError::KeyNotFound) => Ok(false),
+        Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => {
+            Ok(false)
+        }
+        Err(other) => Err(other.into()),
     }
 }
 
@@ -141,7 +144,7 @@ impl Enforcer for Tables {
         let map = &mut self.maps().subjects;
         match subject {
             Some(subject) => Ok(map.insert(Plain(*key), Plain(*subject), 0)?),
-            None => gone(map.remove(&Plain(*key))),
+            None => gone(map.remove(&Plain(*key))).map(drop),
         }
     }
 
@@ -149,7 +152,7 @@ impl Enforcer for Tables {
         let map = &mut self.maps().paths;
         match value {
             Some(value) => Ok(map.insert(&path_key(path), value, 0)?),
-            None => gone(map.remove(&path_key(path))),
+            None => gone(map.remove(&path_key(path))).map(drop),
         }
     }
 
@@ -163,13 +166,17 @@ impl Enforcer for Tables {
         let map = &mut self.maps().networks;
         match subject {
             Some(subject) => Ok(map.insert(&key, Plain(*subject), 0)?),
-            None => gone(map.remove(&key)),
+            None => gone(map.remove(&key)).map(drop),
         }
     }
 
     fn accepted(&self, key: &SubjectKey, is_accepted: bool) -> Result<()> {
         let map = &mut self.maps().accepted;
-        if is_accepted { Ok(map.insert(Plain(*key), 1, 0)?) } else { gone(map.remove(&Plain(*key))) }
+        if is_accepted {
+            Ok(map.insert(Plain(*key), 1, 0)?)
+        } else {
+            gone(map.remove(&Plain(*key))).map(drop)
+        }
     }
 
     fn policy(&self, policy: &Policy) -> Result<()> {
@@ -186,6 +193,12 @@ impl Enforcer for Tables {
         }
         drop_buckets(&mut maps.each, index)?;
         drop_buckets(&mut maps.strangers, index)
+    }
+
+    fn reset_bucket(&self, key: &BucketKey) -> Result<bool> {
+        let maps = &mut *self.maps();
+        let each = gone(maps.each.remove(&Plain(*key)))?;
+        Ok(gone(maps.strangers.remove(&Plain(*key)))? || each)
     }
 
     fn counts(&self, index: u16) -> [u64; VERDICTS as usize] {

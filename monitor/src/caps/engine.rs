@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use monitor_common::cap::{Policy, SubjectKey, policy_flag};
+use monitor_common::cap::{BucketKey, Policy, SubjectKey, policy_flag};
 use serde::{Deserialize, Serialize};
 
 use super::apply::apply;
 use super::compile::{Inputs, Tables, compile};
+use super::rates::Rates;
 use super::subjects::Resolver;
 use crate::config::{Action, Cap, Config, Enforce, Role};
 use crate::core::{Settings, SipKey};
@@ -77,10 +78,13 @@ pub enum Change {
         #[serde(default)]
         persist: bool,
     },
-    /// Buckets and counts begin anew.
+    /// Buckets and counts begin anew; with an identity only its bucket, of a cap that has many.
     Reset {
         /// Name of the cap.
         name: String,
+        /// A name, or an identity string.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        identity: Option<String>,
     },
 }
 
@@ -92,7 +96,7 @@ impl Change {
             Self::Remove { name }
             | Self::Enable { name, .. }
             | Self::Action { name, .. }
-            | Self::Reset { name } => name,
+            | Self::Reset { name, .. } => name,
         }
     }
 }
@@ -151,6 +155,7 @@ pub struct Engine {
     claims: VecDeque<Accepted>,
     accepted: HashSet<SubjectKey>,
     tables: Tables,
+    pub(super) rates: Rates,
     generation: u32,
     enforcer: Option<Arc<dyn Enforcer>>,
 }
@@ -214,6 +219,7 @@ impl Engine {
             claims: VecDeque::new(),
             accepted: HashSet::new(),
             tables: Tables::default(),
+            rates: Rates::default(),
             generation: 0,
             enforcer: None,
         };
@@ -344,7 +350,8 @@ impl Engine {
                 }
                 wanted.overrides.entry(name).or_default().action = Some(*action);
             }
-            Change::Reset { .. } => {
+            Change::Reset { identity: Some(identity), .. } => return self.reset_bucket(&name, identity),
+            Change::Reset { identity: None, .. } => {
                 if let (Some(enforcer), Some(index)) = (&self.enforcer, wanted.slots.get(&name)) {
                     enforcer.reset(*index).map_err(|error| format!("{error:#}"))?;
                 }
@@ -361,6 +368,32 @@ impl Engine {
             return Err(format!("{}: {error:#}", self.file.path().display()));
         }
         Ok(())
+    }
+
+    /// Empties the bucket of one identity.
+    fn reset_bucket(&mut self, name: &str, identity: &str) -> Result<(), String> {
+        let effective = self.wanted.effective().into_iter().find(|one| one.cap.name == name);
+        let Some(Effective { cap, index, .. }) = effective else { return Ok(()) };
+        if cap.each.is_none() {
+            return Err(format!(
+                "cap {name:?} has one bucket for all that it limits: `weir caps reset {name}` empties it"
+            ));
+        }
+        let mut keys = self.wanted.resolver.keys(identity, cap.direction(), self.claims.make_contiguous());
+        keys.extend(super::rows::unnamed_client(identity, cap.direction()));
+        let Some(enforcer) = &self.enforcer else { return Ok(()) };
+        let mut found = false;
+        for subject in keys {
+            let key = BucketKey { subject, rule: u32::from(index), pad: 0 };
+            found |= enforcer.reset_bucket(&key).map_err(|error| format!("{error:#}"))?;
+        }
+        if found {
+            return Ok(());
+        }
+        Err(format!(
+            "cap {name:?} has no bucket of {identity:?}: `weir top --view caps` shows the fullest; a credential that no server has \
+             accepted shares the bucket of its client, `client:ADDRESS`"
+        ))
     }
 
     fn keep(&self) -> anyhow::Result<()> {
@@ -416,6 +449,22 @@ impl Engine {
         {
             tracing::warn!("the kernel side does not take a sign of life, it stops denying: {error:#}");
         }
+    }
+
+    /// Looks at the kernel's counts, for rates. Due about once a second; costs four system calls a cap.
+    pub fn look(&mut self) {
+        if let Some(enforcer) = &self.enforcer
+            && !self.wanted.slots.is_empty()
+        {
+            let count = |index: &u16| (*index, enforcer.counts(*index).iter().sum());
+            let counts = self.wanted.slots.values().map(count).collect();
+            self.rates.note(enforcer.now_ns(), counts);
+        }
+    }
+
+    /// The rule of a cap.
+    pub fn index(&self, name: &str) -> Option<u16> {
+        self.wanted.slots.get(name).copied()
     }
 
     fn policy(&self, now_ns: u64) -> Policy {

@@ -14,6 +14,7 @@ struct Fake {
     tables: Mutex<InMemory>,
     writes: AtomicU64,
     resets: Mutex<Vec<u16>>,
+    buckets: Mutex<HashSet<BucketKey>>,
     needs: Mutex<Vec<Need>>,
     refuses: std::sync::atomic::AtomicBool,
     /// Writes that succeed before one fails.
@@ -26,6 +27,7 @@ impl Default for Fake {
             tables: Mutex::default(),
             writes: AtomicU64::default(),
             resets: Mutex::default(),
+            buckets: Mutex::default(),
             needs: Mutex::default(),
             refuses: false.into(),
             room: u64::MAX.into(),
@@ -88,6 +90,9 @@ impl Enforcer for Fake {
         self.resets.lock().unwrap().push(index);
         Ok(())
     }
+    fn reset_bucket(&self, key: &BucketKey) -> anyhow::Result<bool> {
+        Ok(self.buckets.lock().unwrap().remove(key))
+    }
     fn counts(&self, _index: u16) -> [u64; VERDICTS as usize] {
         [1, 2, 3, 4]
     }
@@ -95,7 +100,7 @@ impl Enforcer for Fake {
         Bucket::default()
     }
     fn buckets(&self) -> Vec<(BucketKey, Bucket)> {
-        Vec::new()
+        self.buckets.lock().unwrap().iter().map(|key| (*key, Bucket::default())).collect()
     }
     fn now_ns(&self) -> u64 {
         1_000
@@ -143,7 +148,7 @@ fn a_change_is_written_as_a_difference_and_kept_when_asked() {
     engine.change(&set).unwrap();
     assert_eq!(kernel.writes.load(Ordering::Relaxed) - before, 2, "a rule and a subject");
     assert_eq!(
-        engine.rows().iter().map(|row| (&*row.name, &*row.source)).collect::<Vec<_>>(),
+        engine.rows().iter().map(|one| (&*one.row.name, &*one.row.source)).collect::<Vec<_>>(),
         [("one", "config"), ("two", "persisted")]
     );
     let again = Engine::new(&config, &settings(), [0; 16]).unwrap();
@@ -165,7 +170,7 @@ fn caps_are_switched_and_their_indices_stay() {
     engine.change(&Change::Set { cap: cap("a", "each = \"client\""), persist: false }).unwrap();
     assert_eq!(engine.caps().iter().map(|one| one.index).collect::<Vec<_>>(), [1, 0]);
     let resets = kernel.resets.lock().unwrap().len();
-    engine.change(&Change::Reset { name: "one".into() }).unwrap();
+    engine.change(&Change::Reset { name: "one".into(), identity: None }).unwrap();
     assert_eq!(kernel.resets.lock().unwrap()[resets..], [0]);
     let again = Engine::new(&config, &settings(), [0; 16]).unwrap();
     assert_eq!(again.caps()[0].cap.action, Action::Shadow);
@@ -181,7 +186,7 @@ fn what_makes_no_sense_is_refused_and_changes_nothing() {
         (Change::Set { cap: cap("two", "role = \"nobody\""), persist: false }, "no role"),
         (Change::Remove { name: "one".into() }, "is in the configuration"),
         (Change::Remove { name: "two".into() }, "there is no cap"),
-        (Change::Reset { name: "two".into() }, "there is no cap"),
+        (Change::Reset { name: "two".into(), identity: None }, "there is no cap"),
     ] {
         let error = engine.change(&change).unwrap_err();
         assert!(error.contains(why), "{error}");
@@ -316,4 +321,39 @@ fn a_change_among_ten_thousand_named_members_writes_two_entries() {
     let before = kernel.writes.load(Ordering::Relaxed);
     engine.change(&Change::Set { cap: cap("two", "identity = \"partner-7\""), persist: false }).unwrap();
     assert_eq!(kernel.writes.load(Ordering::Relaxed) - before, 2);
+}
+
+#[test]
+fn one_bucket_of_many_is_reset_by_any_name_of_its_owner() {
+    let text = format!("{ONE}[[cap]]\nname = \"each\"\neach = \"credential\"\nrate = \"1/s\"\n");
+    let World { mut engine, kernel, .. } = world(&text);
+    let rule = engine.index("each").unwrap().into();
+    let bucket = |kind, value| BucketKey { subject: SubjectKey { value, kind, direction: 1 }, rule, pad: 0 };
+    let address = u64::from_ne_bytes([0, 0, 0xff, 0xff, 10, 0, 0, 7]);
+    let client = monitor_common::cap::client_key([0, address]);
+    let all = [bucket(1, 0xab), bucket(1, 9), bucket(0, client), bucket(0, 0xdead), bucket(1, 7)];
+    *kernel.buckets.lock().unwrap() = all.into();
+    let key = SubjectKey { value: 9, kind: 1, direction: 1 };
+    let alice = Accepted {
+        key,
+        identity: "jwt:alice@idp".into(),
+        kind: "jwt".into(),
+        issuer: "idp".into(),
+        subject: "alice".into(),
+    };
+    engine.accepted(vec![(alice, true)]);
+    let resets = kernel.resets.lock().unwrap().len();
+    let mut reset = |name: &str, identity: &str| {
+        engine.change(&Change::Reset { name: name.into(), identity: Some(identity.into()) })
+    };
+    for identity in ["acme", "jwt:alice@idp", "client:10.0.0.7", "client:000000000000dead"] {
+        reset("each", identity).unwrap();
+        assert!(reset("each", identity).unwrap_err().contains("has no bucket"), "{identity}");
+    }
+    assert_eq!(*kernel.buckets.lock().unwrap(), [bucket(1, 7)].into());
+    assert!(reset("one", "acme").unwrap_err().contains("one bucket"));
+    assert!(reset("none", "acme").unwrap_err().contains("there is no cap"));
+    assert_eq!(kernel.resets.lock().unwrap().len(), resets, "the cap itself is not reset");
+    let old: Change = serde_json::from_str(r#"{"change":"reset","name":"each"}"#).unwrap();
+    assert_eq!(old, Change::Reset { name: "each".into(), identity: None });
 }

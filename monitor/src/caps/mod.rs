@@ -7,10 +7,12 @@
 mod apply;
 mod compile;
 mod engine;
+mod rates;
 mod rows;
 mod subjects;
 mod text;
 
 pub use compile::{NetworkEntry, PathEntry, network_key};
 pub use engine::{Accepted, Change, Effective, Engine, Override};
+pub use rows::Shown;
 pub use subjects::Resolver;

@@ -1,15 +1,27 @@
 //! Caps and roles as they are shown.
 
-use monitor_common::cap::{Bucket, SubjectKey, subject, verdict};
+use monitor_common::cap::{Bucket, BucketKey, SubjectKey, subject, verdict};
 use monitor_common::event::cred;
 use monitor_common::gcra::{self, Answer, Limit};
 
 use super::engine::{Effective, Engine};
+use super::subjects::{fingerprint, number};
 use crate::config::{Each, Role};
-use crate::view::{CapExplanation, CapRow, Direction, RoleRow};
+use crate::view::{BucketUse, CapExplanation, CapRow, Direction, RoleRow};
 
 /// Most buckets that a row shows.
 const TOP: usize = 8;
+
+/// A cap as it is shown, and what only the core can put into words.
+#[derive(Clone, Debug, Default)]
+pub struct Shown {
+    /// The row; its buckets are named by fingerprint.
+    pub row: CapRow,
+    /// Its rule.
+    pub index: u16,
+    /// Whose its buckets are, in their order.
+    pub fullest: Vec<SubjectKey>,
+}
 
 /// Share of the burst that a bucket has used up.
 fn share(limit: &Limit, bucket: &Bucket, now: u64) -> f64 {
@@ -17,10 +29,10 @@ fn share(limit: &Limit, bucket: &Bucket, now: u64) -> f64 {
     if burst == 0 { 0.0 } else { (gcra::used(limit, bucket.tat, now) / burst as f64).min(1.0) }
 }
 
-/// A subject in words: an identity string where that is possible.
+/// A subject in words: an identity string where that is possible. The kernel does not tell the schemes of `Authorization` apart.
 fn text(key: &SubjectKey) -> String {
     let kind = match u8::try_from(key.kind) {
-        Ok(cred::AUTHORIZATION) => "authorization",
+        Ok(cred::AUTHORIZATION) => "bearer",
         Ok(cred::AWS) => "aws",
         Ok(cred::HEADER..cred::QUERY) => "api_key",
         Ok(cred::QUERY..cred::COOKIE) => "query_key",
@@ -31,9 +43,15 @@ fn text(key: &SubjectKey) -> String {
     format!("{kind}:{:016x}", key.value)
 }
 
+/// A client that is shown by the kernel's key, since nobody knows its address.
+pub(super) fn unnamed_client(text: &str, direction: Direction) -> Option<SubjectKey> {
+    let value = fingerprint(text.strip_prefix("client:")?)?;
+    Some(SubjectKey { value, kind: subject::CLIENT, direction: number(direction) })
+}
+
 impl Engine {
     /// Every cap.
-    pub fn rows(&self) -> Vec<CapRow> {
+    pub fn rows(&self) -> Vec<Shown> {
         let many = self.caps().iter().any(|one| one.cap.each.is_some());
         let buckets = match self.enforcer() {
             Some(enforcer) if many => enforcer.buckets(),
@@ -42,25 +60,38 @@ impl Engine {
         self.caps().iter().map(|one| self.row(one, &buckets)).collect()
     }
 
-    fn row(&self, one: &Effective, buckets: &[(monitor_common::cap::BucketKey, Bucket)]) -> CapRow {
+    fn row(&self, one: &Effective, buckets: &[(BucketKey, Bucket)]) -> Shown {
         let Effective { cap, index, on, source } = one;
         let limit = cap.limit().unwrap_or_default();
-        let (mut counts, mut used, mut top) = ([0; 4], 0.0, Vec::new());
+        let (mut counts, mut used, mut fullest) = ([0; 4], 0.0, Vec::new());
+        let mut rates = [0.0; 2];
         if let Some(enforcer) = self.enforcer() {
             let now = enforcer.now_ns();
             counts = enforcer.counts(*index);
+            let sum = counts.iter().sum();
+            rates = [1, 10].map(|seconds| self.rates.per_second(*index, sum, now, seconds));
             if cap.each.is_some() {
                 let own = buckets.iter().filter(|(key, _)| key.rule == u32::from(*index));
-                top = own.map(|(key, bucket)| (text(&key.subject), share(&limit, bucket, now))).collect();
-                top.sort_by(|a: &(String, f64), b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-                top.truncate(TOP);
-                used = top.first().map_or(0.0, |(_, used)| *used);
+                fullest =
+                    own.map(|(key, bucket)| (key.subject, bucket, share(&limit, bucket, now))).collect();
+                fullest.sort_by(|a: &(SubjectKey, &Bucket, f64), b| {
+                    b.2.total_cmp(&a.2).then_with(|| (a.0.kind, a.0.value).cmp(&(b.0.kind, b.0.value)))
+                });
+                fullest.truncate(TOP);
+                used = fullest.first().map_or(0.0, |(.., used)| *used);
             } else {
                 used = share(&limit, &enforcer.bucket(*index), now);
             }
         }
         let count = |verdict: u32| counts.get(verdict as usize).copied().unwrap_or_default();
-        CapRow {
+        let [rate_1s, rate_10s] = rates;
+        let bucket = |(key, bucket, used): &(SubjectKey, &Bucket, f64)| BucketUse {
+            identity: text(key),
+            used: *used,
+            admitted: bucket.admitted,
+            refused: bucket.refused,
+        };
+        let row = CapRow {
             name: cap.name.clone(),
             scope: cap.scope(),
             direction: match cap.direction() {
@@ -81,8 +112,12 @@ impl Engine {
             shadowed: count(verdict::SHADOW),
             denied: count(verdict::DENY),
             used,
-            top,
-        }
+            rate_1s,
+            rate_10s,
+            buckets: fullest.iter().map(bucket).collect(),
+            ..CapRow::default()
+        };
+        Shown { row, index: *index, fullest: fullest.into_iter().map(|(key, ..)| key).collect() }
     }
 
     /// Every role.

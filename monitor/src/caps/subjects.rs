@@ -189,7 +189,7 @@ pub fn words(address: IpAddr) -> [u64; 2] {
 }
 
 /// The fingerprint that an identity string ends with.
-fn fingerprint(text: &str) -> Option<u64> {
+pub fn fingerprint(text: &str) -> Option<u64> {
     let hex = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     hex.then(|| u64::from_str_radix(text, 16).ok()).flatten()
 }

@@ -27,8 +27,8 @@ pub enum CapsCommand {
     Shadow(SwitchArgs),
     /// Deny what is over a cap
     Deny(SwitchArgs),
-    /// Empty the buckets of a cap and begin its counts anew
-    Reset(NameArgs),
+    /// Empty the buckets of a cap and begin its counts anew, or empty the bucket of one identity
+    Reset(ResetArgs),
     /// What limits an identity, where that is decided, and when its next request is admitted
     Explain(ExplainArgs),
     /// What proposed caps would have done to requests that were seen
@@ -39,6 +39,18 @@ pub enum CapsCommand {
 pub struct NameArgs {
     /// Name of the cap
     name: String,
+    #[command(flatten)]
+    socket: SocketArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct ResetArgs {
+    /// Name of the cap
+    name: String,
+    /// Only the bucket of this identity, of a cap with `each`: a name, or as `weir top --view caps` shows it
+    identity: Option<String>,
     #[command(flatten)]
     socket: SocketArgs,
     #[command(flatten)]
@@ -130,7 +142,9 @@ pub fn run(command: CapsCommand) -> anyhow::Result<Outcome> {
         CapsCommand::Disable(args) => enable(args, false),
         CapsCommand::Shadow(args) => act(args, Action::Shadow),
         CapsCommand::Deny(args) => act(args, Action::Deny),
-        CapsCommand::Reset(args) => change(&args.socket, args.output, &Change::Reset { name: args.name }),
+        CapsCommand::Reset(ResetArgs { name, identity, socket, output }) => {
+            change(&socket, output, &Change::Reset { name, identity })
+        }
         CapsCommand::Test(args) => super::caps_test::run(&args),
         CapsCommand::Explain(args) => {
             let client = Client::new(&args.socket)?;

@@ -21,6 +21,7 @@ pub fn run(args: &DoctorArgs) -> anyhow::Result<Outcome> {
         ),
     }];
     rows.extend(crate::doctor::all(&config, daemon.as_ref()));
+    rows.extend(crate::doctor::enforcement(&config));
     output::print(&rows, args.output.style())?;
     let failed = |row: &CheckRow| row.result == "FAIL";
     Ok(if rows.iter().any(failed) { Outcome::Degraded } else { Outcome::Fine })

@@ -44,9 +44,9 @@ enum Command {
     Run(RunArgs),
     /// Is the daemon up, is everything attached, is anything lost
     Status(ClientArgs),
-    /// Check by trying whether this host can be observed
+    /// Check by trying whether this host can be observed, and requests denied
     Doctor(DoctorArgs),
-    /// Live table of identities, processes, routes and connections
+    /// Live table of identities, processes, routes, connections and caps
     Top(TopArgs),
     /// Print finished requests as they happen
     Tail(tail::TailArgs),
@@ -195,6 +195,12 @@ struct TopArgs {
     socket: SocketArgs,
     #[command(flatten)]
     output: OutputArgs,
+    /// What is shown first; keys 1 to 5 switch
+    #[arg(long, value_enum, default_value_t)]
+    view: crate::tui::View,
+    /// Print it once instead of a live table, as without a terminal
+    #[arg(long)]
+    once: bool,
     /// At most so many rows
     #[arg(long, value_name = "N", default_value_t = 50)]
     limit: usize,

@@ -2,7 +2,7 @@
 
 use super::{Client, ClientArgs, Outcome, query};
 use crate::output::{self, Format};
-use crate::view::Status;
+use crate::view::{DenialCounts, Status};
 
 pub fn run(args: &ClientArgs) -> anyhow::Result<Outcome> {
     let client = Client::new(&args.socket)?;
@@ -37,6 +37,15 @@ fn healthy(status: &Status) -> bool {
     status.ready && !status.losses.iter().any(|row| row.stage == "ring" && row.count > 0)
 }
 
+/// Empty when nothing was.
+fn denied(denied: &DenialCounts) -> String {
+    let DenialCounts { cap, access, credentials } = *denied;
+    let parts =
+        [(cap, "over a cap"), (access, "outside an access level"), (credentials, "too many credentials")];
+    let parts = parts.iter().filter(|(count, _)| *count > 0).map(|(count, why)| format!("{count} {why}"));
+    parts.collect::<Vec<_>>().join(", ")
+}
+
 fn summary(status: &Status) -> String {
     let attached = status.hooks.iter().filter(|hook| hook.attached).count();
     let excluded = if status.excluded.is_empty() { "nothing".into() } else { status.excluded.join("; ") };
@@ -46,12 +55,14 @@ fn summary(status: &Status) -> String {
         ("ready", (if status.ready { "yes" } else { "no" }).into()),
         ("hooks", format!("{attached} of {} attached", status.hooks.len())),
         ("requests", format!("{} inbound, {} outbound", status.requests_inbound, status.requests_outbound)),
+        ("denied", denied(&status.denied)),
         ("records", format!("{} produced, {} delivered", status.records_produced, status.records_delivered)),
         ("tracked", format!("{} identities, {} connections", status.identities, status.connections)),
         ("memory", output::human_bytes(status.resident_bytes)),
         ("excluded", excluded),
         ("lost", if status.losses.is_empty() { "nothing".into() } else { "see below".into() }),
     ];
-    let lines = rows.iter().map(|(name, value)| format!("{name:<10}{}", output::escape(value)));
+    let told = rows.iter().filter(|(_, value)| !value.is_empty());
+    let lines = told.map(|(name, value)| format!("{name:<10}{}", output::escape(value)));
     lines.collect::<Vec<_>>().join("\n")
 }

@@ -22,6 +22,7 @@ fn documented_lines_are_understood() {
         "weir status --socket /s -o json",
         "weir doctor -o jsonl",
         "weir top --socket /s",
+        "weir top --view caps --once --limit 5 -o json",
         "weir tail --identity bearer:1 --route /v1/* --status 4xx --method GET --direction inbound --pid 1 --host h -o csv",
         "weir identities --socket /s -o json --sort -requests --limit 5 --no-headers",
         "weir processes -o wide --watch",
@@ -34,6 +35,8 @@ fn documented_lines_are_understood() {
         "weir config check --config f",
         "weir config show -o json",
         "weir explain 1 --socket /s",
+        "weir caps reset everybody",
+        "weir caps reset everybody bearer:3f9c2a7be1d04c55 --socket /s",
         "weir completions bash",
     ] {
         parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));

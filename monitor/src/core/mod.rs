@@ -10,6 +10,7 @@
 //! kernel counters ------------------------------> reconcile: charge what the ring lost
 //! ```
 
+mod caps;
 mod clock;
 mod finish;
 mod reconcile;

@@ -1,5 +1,6 @@
 //! The core as a whole: records in, rows out.
 
+mod caps;
 mod exactness;
 mod identities;
 mod speed;

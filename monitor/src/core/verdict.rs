@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use monitor_common::cap::{SubjectKey, action, reason};
 use monitor_common::event::{Verdict, role};
 
+use super::caps::Refusal;
 use super::{ByDirection, Core};
 use crate::caps::Accepted;
 use crate::tracker::{Judged, Shape};
@@ -38,6 +39,8 @@ pub(super) struct Verdicts {
     /// Names of caps by rule.
     pub names: HashMap<u32, Arc<str>>,
     pub denials: Denials,
+    /// The latest refusal of each cap, by rule.
+    pub refusals: HashMap<u32, Refusal>,
     /// Whether anybody asks which credentials are accepted.
     pub wanted: bool,
     pub seen: Vec<Seen>,
@@ -48,7 +51,12 @@ pub(super) struct Verdicts {
 impl Core {
     /// Takes the names of caps by rule, and whether it matters which credentials are accepted.
     pub fn set_caps(&mut self, names: HashMap<u32, Arc<str>>, wants_acceptance: bool) {
-        self.verdicts.names = names;
+        // another cap may have taken the place of one that is gone
+        let before = std::mem::replace(&mut self.verdicts.names, names);
+        let names = &self.verdicts.names;
+        self.verdicts
+            .refusals
+            .retain(|rule, _| names.contains_key(rule) && names.get(rule) == before.get(rule));
         self.verdicts.wanted = wants_acceptance;
     }
 
@@ -79,8 +87,17 @@ impl Core {
         }
         let judged = Judged { action: verdict.action, reason: verdict.reason, rule: verdict.rule };
         let connection = self.connections.get_mut(verdict.conn);
-        if let Some(shape) = connection.and_then(|connection| connection.judge(verdict.seq, judged)) {
-            let shape = Arc::clone(shape);
+        let shape = connection.and_then(|connection| connection.judge(verdict.seq, judged)).map(Arc::clone);
+        if verdict.reason == reason::CAP {
+            let key = SubjectKey {
+                value: verdict.value,
+                kind: verdict.subject,
+                direction: u32::from(verdict.role),
+            };
+            let refusal = Refusal { ts_ns: verdict.ts_ns, key, shape: shape.clone() };
+            self.verdicts.refusals.insert(verdict.rule, refusal);
+        }
+        if let Some(shape) = shape {
             self.audit(&shape, judged);
             return;
         }

@@ -259,7 +259,7 @@ impl Core {
         rows
     }
 
-    fn time(&self, monotonic_ns: u64) -> String {
+    pub(super) fn time(&self, monotonic_ns: u64) -> String {
         ClockBase::text(self.clock.wall(monotonic_ns))
     }
 }

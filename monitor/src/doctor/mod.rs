@@ -1,7 +1,8 @@
-//! Checks, by trying, whether this host can be observed, and says what to do where it cannot.
+//! Checks, by trying, whether this host can be observed and requests can be denied, and says what to do where it cannot.
 //!
 //! Each check is a function that returns one row. Must not change anything on the host: what it creates it removes.
 
+mod enforce;
 mod host;
 mod install;
 mod kernel;
@@ -30,7 +31,7 @@ fn row(result: &str, check: &str, detail: String, remedy: &str) -> CheckRow {
     CheckRow { result: result.into(), check: check.into(), detail, remedy: remedy.into() }
 }
 
-/// All checks. `daemon` is the state of the running daemon, if one answers.
+/// Whether this host can be observed. `daemon` is the state of the running daemon, if one answers.
 pub fn all(config: &Config, daemon: Option<&Status>) -> Vec<CheckRow> {
     let mut rows = vec![
         kernel::capabilities(),
@@ -55,6 +56,11 @@ pub fn all(config: &Config, daemon: Option<&Status>) -> Vec<CheckRow> {
         None => rows.push(install::load(config)),
     }
     rows
+}
+
+/// Whether requests can be denied here. Loads programs: takes seconds.
+pub fn enforcement(config: &Config) -> Vec<CheckRow> {
+    enforce::checks(config)
 }
 
 #[cfg(test)]

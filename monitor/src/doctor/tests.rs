@@ -31,3 +31,33 @@ fn every_failure_has_a_remedy() {
         assert!(row.result == "PASS" || !row.remedy.is_empty(), "{row:?}");
     }
 }
+
+#[test]
+fn what_cannot_be_denied_is_told_with_its_meaning_and_a_way_out() {
+    use std::io;
+
+    use super::enforce::rows;
+    use crate::bpf::trial::Trial;
+    use crate::enforce::NotDestroyed::{Refused, Untried};
+
+    let no = || anyhow::anyhow!("refused by the kernel");
+    let good = || Trial { fences: Ok("/cg".into()), gate: Ok("/cg".into()), sends: Ok("send_piece".into()) };
+    let found = rows(Ok(good()), Ok(()), (true, true));
+    assert!(found.len() == 4 && found.iter().all(|row| row.result == "PASS"), "{found:?}");
+    let results = |trial, needed| {
+        let found = rows(trial, Err(Refused(io::ErrorKind::Unsupported.into())), needed);
+        let told = |row: &crate::view::CheckRow| row.result == "PASS" || !row.remedy.is_empty();
+        assert!(found.iter().all(told), "{found:?}");
+        found.into_iter().map(|row| row.result).collect::<Vec<_>>()
+    };
+    // observing works without all of it; what is configured to deny does not
+    let bad = || Ok(Trial { fences: Err(no()), gate: Err(no()), sends: Err(no()) });
+    assert_eq!(results(bad(), (false, false)), ["WARN"; 4]);
+    assert_eq!(results(bad(), (true, false)), ["FAIL", "WARN", "WARN", "WARN"]);
+    assert_eq!(results(bad(), (true, true)), ["FAIL", "WARN", "FAIL", "WARN"]);
+    let ungated = Ok(Trial { gate: Err(no()), ..good() });
+    assert_eq!(results(ungated, (true, true)), ["PASS", "WARN", "PASS", "WARN"]);
+    assert_eq!(results(Err(no()), (true, true)), ["FAIL", "WARN"], "without tables nothing else is tried");
+    let alone = rows(Ok(good()), Err(Untried(io::ErrorKind::NetworkUnreachable.into())), (true, true));
+    assert!(alone[3].detail.contains("not tried") && alone[3].remedy.contains("lo up"), "{alone:?}");
+}

@@ -2,7 +2,7 @@
 //! `include/uapi/linux/inet_diag.h`).
 
 use std::io;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 
 /// `SOCK_DESTROY` of `linux/sock_diag.h`.
@@ -28,7 +28,45 @@ pub struct Socket {
     pub remote: (Ipv6Addr, u16),
 }
 
+/// An address as the kernel side reports it: IPv4 mapped.
+fn mapped(address: SocketAddr) -> (Ipv6Addr, u16) {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+        IpAddr::V6(ip) => ip,
+    };
+    (ip, address.port())
+}
+
 impl Socket {
+    /// The socket of a connection of this process; `family` as it was made.
+    ///
+    /// # Errors
+    /// When it is not connected.
+    pub fn of(stream: &TcpStream, family: i32) -> io::Result<Self> {
+        let mut cookie = 0u64;
+        let mut size = size_of::<u64>() as libc::socklen_t;
+        // SAFETY: the descriptor is open for as long as `stream` lives; `cookie` has `size` writable bytes.
+        let got = unsafe {
+            libc::getsockopt(
+                stream.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_COOKIE,
+                (&raw mut cookie).cast(),
+                &raw mut size,
+            )
+        };
+        if got < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Self {
+            cookie,
+            device: 0,
+            family: family as u16,
+            local: mapped(stream.local_addr()?),
+            remote: mapped(stream.peer_addr()?),
+        })
+    }
+
     /// The request to destroy it.
     fn message(&self, number: u32) -> [u8; HEADER + REQUEST] {
         let mut bytes = [0; HEADER + REQUEST];
@@ -140,40 +178,9 @@ impl Diag {
 #[cfg(test)]
 mod tests {
     use std::io::Read as _;
-    use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+    use std::net::TcpListener;
 
     use super::*;
-
-    fn mapped(address: SocketAddr) -> (Ipv6Addr, u16) {
-        let ip = match address.ip() {
-            IpAddr::V4(ip) => ip.to_ipv6_mapped(),
-            IpAddr::V6(ip) => ip,
-        };
-        (ip, address.port())
-    }
-
-    fn socket(stream: &TcpStream, family: i32) -> Socket {
-        let mut cookie = 0u64;
-        let mut size = 8u32;
-        // SAFETY: eight writable bytes.
-        let got = unsafe {
-            libc::getsockopt(
-                stream.as_raw_fd(),
-                libc::SOL_SOCKET,
-                libc::SO_COOKIE,
-                (&raw mut cookie).cast(),
-                &raw mut size,
-            )
-        };
-        assert_eq!(got, 0);
-        Socket {
-            cookie,
-            device: 0,
-            family: family as u16,
-            local: mapped(stream.local_addr().unwrap()),
-            remote: mapped(stream.peer_addr().unwrap()),
-        }
-    }
 
     #[test]
     fn a_socket_is_destroyed_at_both_ends() {
@@ -193,7 +200,7 @@ mod tests {
             let mut client = TcpStream::connect((connect, port)).unwrap();
             let (mut server, _) = listener.accept().unwrap();
             let mut diag = Diag::open().unwrap();
-            let target = socket(&server, family);
+            let target = Socket::of(&server, family).unwrap();
             let other = Socket { cookie: target.cookie + 1, ..target };
             assert!(diag.destroy(&other).is_err(), "another socket's cookie");
             diag.destroy(&target).unwrap();

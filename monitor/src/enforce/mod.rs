@@ -4,6 +4,7 @@
 //! Owns a thread and a bounded queue, so that the drain thread never waits. Must not decide anything.
 
 mod diag;
+mod trial;
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
@@ -22,6 +23,7 @@ use anyhow::Context as _;
 use monitor_common::event::Verdict;
 
 pub use diag::{Diag, Socket};
+pub use trial::{NotDestroyed, try_destroy};
 
 /// Most connections that wait to be ended.
 const QUEUE: usize = 4096;

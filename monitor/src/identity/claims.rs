@@ -75,6 +75,11 @@ impl Claims {
         self.known.get(&fingerprint)?.as_ref().filter(|claim| claim.accepted)
     }
 
+    /// The same for who only looks: it is not remembered any longer for that.
+    pub fn peek_accepted(&self, fingerprint: u64) -> Option<&Claim> {
+        self.known.peek(&fingerprint)?.as_ref().filter(|claim| claim.accepted)
+    }
+
     /// What a credential claims, accepted or not.
     pub fn claimed(&mut self, fingerprint: u64) -> Option<&Claim> {
         self.known.get(&fingerprint)?.as_ref()

@@ -15,8 +15,10 @@ pub enum Value {
     Bytes(u64),
     /// Seconds, if there are any.
     Seconds(Option<f64>),
-    /// Per second.
-    Rate(f64),
+    /// Per second, if that is known.
+    Rate(Option<f64>),
+    /// A share, from 0 to 1, if there is one.
+    Share(Option<f64>),
     /// Yes or no.
     Flag(bool),
 }
@@ -29,12 +31,13 @@ impl Value {
             Self::Text(text) => text.clone(),
             Self::Count(count) => count.to_string(),
             Self::Bytes(bytes) => human_bytes(*bytes),
-            Self::Seconds(None) => "-".into(),
+            Self::Seconds(None) | Self::Rate(None) | Self::Share(None) => "-".into(),
             Self::Seconds(Some(seconds)) => human_seconds(*seconds),
-            Self::Rate(rate) if *rate == 0.0 => "0".into(),
-            Self::Rate(rate) if *rate < 10.0 => format!("{rate:.2}"),
-            Self::Rate(rate) if *rate < 100.0 => format!("{rate:.1}"),
-            Self::Rate(rate) => format!("{rate:.0}"),
+            Self::Rate(Some(rate)) if *rate == 0.0 => "0".into(),
+            Self::Rate(Some(rate)) if *rate < 10.0 => format!("{rate:.2}"),
+            Self::Rate(Some(rate)) if *rate < 100.0 => format!("{rate:.1}"),
+            Self::Rate(Some(rate)) => format!("{rate:.0}"),
+            Self::Share(Some(share)) => format!("{:.0}%", share * 100.0),
             Self::Flag(flag) => (if *flag { "yes" } else { "no" }).into(),
         }
     }
@@ -44,8 +47,9 @@ impl Value {
         match self {
             Self::Text(text) => text.clone(),
             Self::Count(number) | Self::Bytes(number) => number.to_string(),
-            Self::Seconds(seconds) => seconds.map(|seconds| seconds.to_string()).unwrap_or_default(),
-            Self::Rate(rate) => rate.to_string(),
+            Self::Seconds(number) | Self::Rate(number) | Self::Share(number) => {
+                number.map(|number| number.to_string()).unwrap_or_default()
+            }
             Self::Flag(flag) => flag.to_string(),
         }
     }
@@ -54,8 +58,8 @@ impl Value {
         match self {
             Self::Text(_) => None,
             Self::Count(number) | Self::Bytes(number) => Some(*number as f64),
-            Self::Seconds(seconds) => Some(seconds.unwrap_or(-1.0)),
-            Self::Rate(rate) => Some(*rate),
+            // what is not known comes last
+            Self::Seconds(number) | Self::Rate(number) | Self::Share(number) => Some(number.unwrap_or(-1.0)),
             Self::Flag(flag) => Some(f64::from(u8::from(*flag))),
         }
     }
@@ -86,8 +90,14 @@ fn human_seconds(seconds: f64) -> String {
         format!("{:.0}us", seconds * 1e6)
     } else if seconds < 1.0 {
         format!("{:.1}ms", seconds * 1e3)
-    } else {
+    } else if seconds < 120.0 {
         format!("{seconds:.2}s")
+    } else if seconds < 7_200.0 {
+        format!("{:.0}min", seconds / 60.0)
+    } else if seconds < 172_800.0 {
+        format!("{:.0}h", seconds / 3_600.0)
+    } else {
+        format!("{:.0}d", seconds / 86_400.0)
     }
 }
 

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::columns::{Column, Row, Value};
 use crate::view::{
-    CapExplanation, CapRow, CheckRow, ConnectionRow, Direction, HookRow, IdentityRow, LossRow, ProcessRow,
-    ReplayRow, RequestRecord, RoleRow, RouteRow, Totals,
+    CapExplanation, CapRow, CapUse, CheckRow, ConnectionRow, Direction, HookRow, IdentityRow, LossRow,
+    ProcessRow, ReplayRow, RequestRecord, RoleRow, RouteRow, Totals,
 };
 
 /// A name given to an identity. `weir identity list`.
@@ -60,6 +60,10 @@ fn status(totals: &Totals, class: usize) -> Value {
     Value::Count(totals.status.get(class).copied().unwrap_or_default())
 }
 
+fn rate(per_second: f64) -> Value {
+    Value::Rate(Some(per_second))
+}
+
 fn latency(totals: &Totals, which: fn(&crate::view::Latency) -> f64) -> Value {
     Value::Seconds(totals.latency.as_ref().map(which))
 }
@@ -71,10 +75,10 @@ impl Row for IdentityRow {
         "kind" => |row| text(&row.kind);
         "direction" => |row| direction(row.direction);
         "requests", right => |row| Value::Count(row.totals.requests);
-        "rate_1s", right => |row| Value::Rate(row.totals.rates.s1);
-        "rate_10s", right => |row| Value::Rate(row.totals.rates.s10);
-        "rate_1m", right => |row| Value::Rate(row.totals.rates.m1);
-        "rate_1h", right, wide => |row| Value::Rate(row.totals.rates.h1);
+        "rate_1s", right => |row| rate(row.totals.rates.s1);
+        "rate_10s", right => |row| rate(row.totals.rates.s10);
+        "rate_1m", right => |row| rate(row.totals.rates.m1);
+        "rate_1h", right, wide => |row| rate(row.totals.rates.h1);
         "status_2xx", right, wide => |row| status(&row.totals, 2);
         "status_3xx", right, wide => |row| status(&row.totals, 3);
         "status_4xx", right => |row| status(&row.totals, 4);
@@ -105,10 +109,10 @@ impl Row for ProcessRow {
         "user" => |row| text(&row.user);
         "direction" => |row| direction(row.direction);
         "requests", right => |row| Value::Count(row.totals.requests);
-        "rate_1s", right => |row| Value::Rate(row.totals.rates.s1);
-        "rate_10s", right, wide => |row| Value::Rate(row.totals.rates.s10);
-        "rate_1m", right => |row| Value::Rate(row.totals.rates.m1);
-        "rate_1h", right, wide => |row| Value::Rate(row.totals.rates.h1);
+        "rate_1s", right => |row| rate(row.totals.rates.s1);
+        "rate_10s", right, wide => |row| rate(row.totals.rates.s10);
+        "rate_1m", right => |row| rate(row.totals.rates.m1);
+        "rate_1h", right, wide => |row| rate(row.totals.rates.h1);
         "status_2xx", right, wide => |row| status(&row.totals, 2);
         "status_3xx", right, wide => |row| status(&row.totals, 3);
         "status_4xx", right => |row| status(&row.totals, 4);
@@ -134,10 +138,10 @@ impl Row for RouteRow {
         "route" => |row| text(&row.route);
         "direction" => |row| direction(row.direction);
         "requests", right => |row| Value::Count(row.totals.requests);
-        "rate_1s", right => |row| Value::Rate(row.totals.rates.s1);
-        "rate_10s", right, wide => |row| Value::Rate(row.totals.rates.s10);
-        "rate_1m", right => |row| Value::Rate(row.totals.rates.m1);
-        "rate_1h", right, wide => |row| Value::Rate(row.totals.rates.h1);
+        "rate_1s", right => |row| rate(row.totals.rates.s1);
+        "rate_10s", right, wide => |row| rate(row.totals.rates.s10);
+        "rate_1m", right => |row| rate(row.totals.rates.m1);
+        "rate_1h", right, wide => |row| rate(row.totals.rates.h1);
         "status_2xx", right, wide => |row| status(&row.totals, 2);
         "status_3xx", right, wide => |row| status(&row.totals, 3);
         "status_4xx", right => |row| status(&row.totals, 4);
@@ -228,18 +232,40 @@ impl Row for CapRow {
         "rate" => |row| text(&row.rate);
         "burst", right => |row| Value::Count(row.burst);
         "action" => |row| text(if row.enabled { &row.action } else { "off" });
-        "used", right => |row| Value::Text(format!("{:.0}%", row.used * 100.0));
+        "used", right => |row| Value::Share(Some(row.used));
         "allowed", right => |row| Value::Count(row.allowed);
         "denied", right => |row| Value::Count(row.denied);
         "shadowed", right => |row| Value::Count(row.shadowed);
         "observed", right, wide => |row| Value::Count(row.observed);
         "members", right, wide => |row| Value::Count(row.members);
         "source", wide => |row| text(&row.source);
-        "per_second", right, wide => |row| Value::Rate(row.per_second);
+        "per_second", right, wide => |row| rate(row.per_second);
+        "rate_1s", right, wide => |row| rate(row.rate_1s);
+        "rate_10s", right, wide => |row| rate(row.rate_10s);
+        "who", wide => |row| text(&row.who);
+        "last_denied", wide => |row| text(&row.last_denied);
+        "last_denied_identity", wide => |row| text(&row.last_denied_identity);
         "top", wide => |row| {
             let top = row.top.iter().map(|(who, used)| format!("{who} {:.0}%", used * 100.0));
             Value::Text(top.collect::<Vec<_>>().join(", "))
         };
+    };
+}
+
+impl Row for CapUse {
+    const SORT: &'static str = "used";
+    const COLUMNS: &'static [Column<Self>] = columns! {
+        "cap" => |row| text(&row.cap);
+        "who" => |row| text(&row.who);
+        "direction" => |row| text(&row.direction);
+        "action" => |row| text(&row.action);
+        "limit", right => |row| text(&row.limit);
+        "rate", right => |row| Value::Rate(row.rate);
+        "used", right => |row| Value::Share(Some(row.used));
+        "admitted", right => |row| Value::Count(row.admitted);
+        "counted", right => |row| Value::Count(row.counted);
+        "denied", right => |row| Value::Count(row.denied);
+        "last_denied", right => |row| Value::Seconds(row.last_denied);
     };
 }
 
@@ -261,7 +287,7 @@ impl Row for CapExplanation {
         "scope" => |row| text(&row.scope);
         "limit" => |row| text(&row.limit);
         "action" => |row| text(&row.action);
-        "used", right => |row| Value::Text(row.used.map_or("-".into(), |used| format!("{:.0}%", used * 100.0)));
+        "used", right => |row| Value::Share(row.used);
         "next_in", right => |row| Value::Seconds(row.next_in);
         "decided" => |row| text(&row.decided);
         "may_pass" => |row| text(&row.may_pass);

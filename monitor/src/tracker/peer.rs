@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
+use monitor_common::cap::client_key;
 use monitor_common::event::{Conn, transport};
 
 /// `AF_UNIX` as the records carry it.
@@ -71,6 +72,19 @@ impl Peer {
     pub fn uid(&self) -> Option<u32> {
         let [a, b, c, d, ..] = self.address;
         (self.form == Form::Local).then(|| u32::from_le_bytes([a, b, c, d]))
+    }
+
+    /// The kernel's key of this client, see [`monitor_common::cap::client_key`].
+    pub fn client_key(&self) -> Option<u64> {
+        let word = |at: usize| {
+            let bytes = self.address.get(at..at + 8)?;
+            Some(u64::from_ne_bytes(bytes.try_into().ok()?))
+        };
+        match self.form {
+            Form::Address => Some(client_key([word(0)?, word(8)?])),
+            Form::Local => Some(client_key([u64::from(self.uid()?), 0])),
+            Form::Unknown => None,
+        }
     }
 
     /// Address with port when there is one, `uid=N pid=N` for Unix sockets, else `unknown`.

@@ -35,8 +35,12 @@ fn summary(state: &State) -> Line<'static> {
     let lost: u64 = status.losses.iter().filter(|row| row.stage == "ring").map(|row| row.count).sum();
     let (inbound, outbound) = state.speed.per_second;
     let ready = if status.ready { "ready" } else { "NOT READY" };
+    let denied = match status.denied.sum() {
+        0 => String::new(),
+        denied => format!("  denied {denied}"),
+    };
     Line::from(format!(
-        "weir {}  {ready}  in {} ({inbound:.0}/s)  out {} ({outbound:.0}/s)  {} identities  {} connections  lost {lost}",
+        "weir {}  {ready}  in {} ({inbound:.0}/s)  out {} ({outbound:.0}/s)  {} identities  {} connections{denied}  lost {lost}",
         status.version, status.requests_inbound, status.requests_outbound, status.identities, status.connections,
     ))
     .style(Style::new().add_modifier(Modifier::BOLD))
@@ -60,7 +64,7 @@ fn tab_line(state: &State) -> Line<'static> {
 
 fn table(state: &State) -> Table<'static> {
     let page = &state.page;
-    let sort = state.wanted.sort.as_deref().unwrap_or("requests").trim_start_matches('-');
+    let sort = state.sort_column();
     let width = |text: &str| text.chars().count().min(WIDEST);
     let widths: Vec<_> = page
         .headings
@@ -105,6 +109,6 @@ fn foot_line(state: &State) -> Line<'static> {
         "" => String::new(),
         text => format!("  [{}]", escape(text)),
     };
-    Line::from(format!("q quit  Tab/1-4 view  s/S sort  r reverse  / filter  p pause{filter}"))
+    Line::from(format!("q quit  Tab/1-5 view  s/S sort  r reverse  / filter  p pause{filter}"))
         .style(Style::new().add_modifier(Modifier::DIM))
 }

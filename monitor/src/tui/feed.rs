@@ -1,11 +1,12 @@
 //! Where the rows of the live table come from.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use super::View;
 use crate::output::{self, Row};
 use crate::source::Source;
-use crate::view::Status;
+use crate::view::{CapUse, Status};
 
 /// What is to be shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,13 +37,29 @@ pub struct Page {
     pub headings: Vec<Heading>,
     /// Rows, in order.
     pub rows: Vec<Vec<String>>,
+    /// Column that rows are sorted by unless told otherwise.
+    pub sort: &'static str,
 }
 
 impl Page {
+    /// The same of the rows that are wanted.
+    ///
+    /// # Errors
+    /// When there is no such column to sort by.
+    pub fn wanted<R: Row>(mut rows: Vec<R>, wanted: &Wanted) -> anyhow::Result<Self> {
+        if !wanted.filter.is_empty() {
+            output::filter(&mut rows, &wanted.filter);
+        }
+        output::sort(&mut rows, wanted.sort.as_deref()).map_err(anyhow::Error::msg)?;
+        rows.truncate(wanted.limit);
+        Ok(Self::of(&rows))
+    }
+
     /// The narrow columns of `rows`.
     pub fn of<R: Row>(rows: &[R]) -> Self {
         let columns: Vec<_> = R::COLUMNS.iter().filter(|column| !column.wide).collect();
         Self {
+            sort: R::SORT,
             headings: columns
                 .iter()
                 .map(|column| Heading { name: column.name, right: column.right })
@@ -82,20 +99,12 @@ impl Feed for Local {
         match wanted.view {
             View::Identities => {
                 let heaviest = wanted.sort.is_none() && wanted.filter.is_empty();
-                page(self.0.identities(if heaviest { wanted.limit } else { usize::MAX }), wanted)
+                Page::wanted(self.0.identities(if heaviest { wanted.limit } else { usize::MAX }), wanted)
             }
-            View::Processes => page(self.0.processes(), wanted),
-            View::Routes => page(self.0.routes(), wanted),
-            View::Connections => page(self.0.connections(), wanted),
+            View::Processes => Page::wanted(self.0.processes(), wanted),
+            View::Routes => Page::wanted(self.0.routes(), wanted),
+            View::Connections => Page::wanted(self.0.connections(), wanted),
+            View::Caps => Page::wanted(CapUse::of(&self.0.caps(), SystemTime::now()), wanted),
         }
     }
-}
-
-fn page<R: Row>(mut rows: Vec<R>, wanted: &Wanted) -> anyhow::Result<Page> {
-    if !wanted.filter.is_empty() {
-        output::filter(&mut rows, &wanted.filter);
-    }
-    output::sort(&mut rows, wanted.sort.as_deref()).map_err(anyhow::Error::msg)?;
-    rows.truncate(wanted.limit);
-    Ok(Page::of(&rows))
 }

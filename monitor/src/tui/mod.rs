@@ -20,6 +20,8 @@ use state::{Next, State};
 pub struct Options {
     /// Time between two looks at the feed.
     pub period: Duration,
+    /// What is shown first.
+    pub view: View,
     /// Most rows.
     pub limit: usize,
     /// The latest log line, shown at the bottom.
@@ -30,7 +32,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { period: Duration::from_secs(1), limit: 50, log: None, stop: None }
+        Self { period: Duration::from_secs(1), view: View::default(), limit: 50, log: None, stop: None }
     }
 }
 
@@ -53,7 +55,7 @@ fn show(
     feed: &mut dyn Feed,
     options: &Options,
 ) -> anyhow::Result<()> {
-    let mut state = State::new(options.limit);
+    let mut state = State::new(options.view, options.limit);
     let mut due = Instant::now();
     loop {
         if options.stop.as_ref().is_some_and(|stop| stop()) {

@@ -9,22 +9,25 @@ use super::feed::{Feed, Page, Wanted};
 use crate::view::Status;
 
 /// Kinds of rows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum View {
-    /// Identities.
+    /// Who makes requests
     #[default]
     Identities,
-    /// Processes.
+    /// Which local processes serve or make them
     Processes,
-    /// Routes.
+    /// Which routes are requested
     Routes,
-    /// Connections.
+    /// Which connections carry them
     Connections,
+    /// How far caps are used up, and what was denied
+    Caps,
 }
 
 impl View {
     /// All of them, in the order of their keys.
-    pub const ALL: [Self; 4] = [Self::Identities, Self::Processes, Self::Routes, Self::Connections];
+    pub const ALL: [Self; 5] =
+        [Self::Identities, Self::Processes, Self::Routes, Self::Connections, Self::Caps];
 
     /// Its name.
     pub fn title(self) -> &'static str {
@@ -33,6 +36,7 @@ impl View {
             Self::Processes => "processes",
             Self::Routes => "routes",
             Self::Connections => "connections",
+            Self::Caps => "caps",
         }
     }
 
@@ -89,10 +93,10 @@ pub struct State {
 }
 
 impl State {
-    /// Identities, sorted as usual.
-    pub fn new(limit: usize) -> Self {
+    /// A view, sorted as usual.
+    pub fn new(view: View, limit: usize) -> Self {
         Self {
-            wanted: Wanted { view: View::default(), sort: None, filter: String::new(), limit },
+            wanted: Wanted { view, sort: None, filter: String::new(), limit },
             page: Page::default(),
             status: None,
             speed: Speed::default(),
@@ -137,7 +141,7 @@ impl State {
             }
             KeyCode::Tab => self.show(self.wanted.view.step(1)),
             KeyCode::BackTab => self.show(self.wanted.view.step(View::ALL.len() - 1)),
-            KeyCode::Char(digit @ '1'..='4') => {
+            KeyCode::Char(digit @ '1'..='5') => {
                 let at = digit as usize - '1' as usize;
                 self.show(View::ALL.get(at).copied().unwrap_or_default())
             }
@@ -151,8 +155,8 @@ impl State {
             }
             KeyCode::Char('s') | KeyCode::Right => self.sort_step(1),
             KeyCode::Char('S') | KeyCode::Left => self.sort_step(self.page.headings.len().saturating_sub(1)),
-            KeyCode::Char('r') => {
-                let sort = self.wanted.sort.take().unwrap_or_else(|| "requests".into());
+            KeyCode::Char('r') if !self.sort_column().is_empty() => {
+                let sort = self.wanted.sort.take().unwrap_or_else(|| self.page.sort.to_owned());
                 self.wanted.sort = Some(match sort.strip_prefix('-') {
                     Some(name) => name.to_owned(),
                     None => format!("-{sort}"),
@@ -194,10 +198,15 @@ impl State {
         if count == 0 {
             return Next::Draw;
         }
-        let current = self.wanted.sort.as_deref().unwrap_or("requests").trim_start_matches('-');
+        let current = self.sort_column();
         let at = self.page.headings.iter().position(|heading| heading.name == current).unwrap_or(0);
         self.wanted.sort = self.page.headings.get((at + by) % count).map(|heading| heading.name.to_owned());
         Next::Fetch
+    }
+
+    /// The column that rows are sorted by.
+    pub(super) fn sort_column(&self) -> &str {
+        self.wanted.sort.as_deref().unwrap_or(self.page.sort).trim_start_matches('-')
     }
 
     fn type_filter(&mut self, code: KeyCode) -> Next {
