@@ -100,6 +100,10 @@ pub struct Config {
     pub msg_left: u32,
     /// `sock.__sk_common.skc_state` (u8).
     pub sock_state: u32,
+    /// `tcp_sock.inet_conn.icsk_ack.lrcvtime` (u32, jiffies).
+    pub tcp_received_at: u32,
+    /// `tcp_sock.lsndtime` (u32, jiffies).
+    pub tcp_sent_at: u32,
     /// `sock.sk_socket` (pointer).
     pub sock_socket: u32,
     /// `file.f_flags` (u32).

@@ -188,7 +188,7 @@ pub mod told {
 }
 
 /// Most connections that are answered at a time.
-const ANSWERED_MAX: u32 = 65_536;
+const ANSWERED_MAX: u32 = 16_384;
 
 /// A TLS call in progress on a thread.
 #[repr(C)]
@@ -270,9 +270,10 @@ pub static ANSWER_SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(
 /// Listeners whose denied callers are answered.
 #[map]
 pub static LISTENERS: HashMap<ListenerKey, u32> = HashMap::with_max_entries(256, BPF_F_NO_PREALLOC);
-/// Their connections, by socket cookie.
+/// Their connections, by socket cookie. Made in advance: where connections come in bursts, memory made on demand runs out. (The daemon
+/// makes it small where nobody is answered.)
 #[map]
-pub static ANSWERS: HashMap<u64, Answer> = HashMap::with_max_entries(ANSWERED_MAX, BPF_F_NO_PREALLOC);
+pub static ANSWERS: HashMap<u64, Answer> = HashMap::with_max_entries(ANSWERED_MAX, 0);
 /// The value to insert.
 #[map]
 pub static ZERO_ANSWER: Array<Answer> = Array::with_max_entries(1, 0);

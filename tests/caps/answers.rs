@@ -282,23 +282,31 @@ fn answers_are_exact() {
     let server = servers::nginx(None);
     let to = address(&server);
     let weir = answering(&[to.port()]);
-    for (callers, offered) in [(1, Some(110.0)), (16, Some(200.0)), (16, None), (256, Some(1000.0))] {
+    for (rate, callers, offered, fresh) in [
+        ("100/s", 1, Some(110.0), false),
+        ("100/s", 16, Some(200.0), false),
+        ("100/s", 16, None, false),
+        ("100/s", 256, Some(1000.0), false),
+        ("100/s", 16, Some(1000.0), true),
+        ("1/s", 4, Some(200.0), false),
+        ("1000/s", 16, None, false),
+    ] {
         let before = server.served();
-        cap(&weir, "acme", ACME, &["--rate", "100/s", "--burst", "20"]);
+        let (per_second, burst) = (rate.trim_end_matches("/s").parse::<f64>().unwrap(), 20);
+        cap(&weir, "acme", ACME, &["--rate", rate, "--burst", "20"]);
         weir.run(&["caps", "reset", "acme"]).ok();
-        let seen = load(to, &acme("/cap"), callers, offered, Duration::from_secs(3));
-        let what = format!("{callers} connections, {offered:?} offered a second");
+        let time = Duration::from_secs(3);
+        let seen = load(to, &acme("/cap"), Offer { callers, rate: offered, time, fresh });
+        let what = format!("{rate}, {callers} connections, {offered:?} offered a second, a new one each: {fresh}");
         findings.equal(&format!("{what}: cut or odd {seen:?}"), (seen.cut, seen.odd), (0, 0));
-        findings.equal(&format!("{what}: connections"), seen.connections, callers as u64);
-        let (low, high) =
-            ((100.0 * (seen.seconds - 0.05)).floor() as u64, (100.0 * seen.seconds).ceil() as u64);
-        let fits = (20 + low - 1..=20 + high + 1).contains(&seen.answered);
-        findings.equal(&format!("{what}: 20 + {low}..{high} wanted, {seen:?}"), fits, true);
+        let connections = if fresh { seen.answered + seen.refused } else { callers as u64 + 1 };
+        findings.equal(&format!("{what}: connections"), seen.connections, connections);
+        let low = (per_second * seen.sure).floor() as u64;
+        let high = (per_second * seen.seconds).ceil() as u64;
+        let fits = (burst + low - 1..=burst + high + 1).contains(&seen.answered);
+        findings.equal(&format!("{what}: {burst} + {low}..{high} wanted, {seen:?}"), fits, true);
         server.expect(&what, before + seen.answered);
-        note(&format!(
-            "{what}: {} served, {} refused in {:.2} s",
-            seen.answered, seen.refused, seen.seconds
-        ));
+        note(&format!("{what}: {} served, {} refused in {:.2} s", seen.answered, seen.refused, seen.seconds));
     }
     findings.none();
 }
@@ -315,7 +323,7 @@ fn open_connections_are_answered() {
         client.send(&request("GET", GOOD, ""));
         assert_eq!(client.status(false), Ok(200));
     }
-    let _weir = answering(&[to.port()]);
+    let weir = answering(&[to.port()]);
     use_up(to);
     for client in &mut clients {
         client.send(&request("GET", BAD, ""));
@@ -323,6 +331,9 @@ fn open_connections_are_answered() {
         client.send(&request("GET", GOOD, ""));
         assert_eq!(client.status(false), Ok(200));
     }
+    // a connection keeps its programs for as long as it is open
+    drop(clients);
+    drop(weir);
 }
 
 /// A server that waits in its system calls is spared the wake-ups: its denied callers are cut, and the operator learns why.

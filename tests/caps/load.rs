@@ -20,11 +20,18 @@ pub enum Met {
 pub struct Caller {
     to: SocketAddr,
     stream: Option<TcpStream>,
+    /// Connections that were made.
+    pub connections: u64,
 }
 
 impl Caller {
     pub fn new(to: SocketAddr) -> Self {
-        Self { to, stream: None }
+        Self { to, stream: None, connections: 0 }
+    }
+
+    /// The next request gets a connection of its own.
+    pub fn hang_up(&mut self) {
+        self.stream = None;
     }
 
     /// Sends the bytes of one request and waits for its answer.
@@ -50,6 +57,7 @@ impl Caller {
             stream.set_nodelay(true)?;
             stream.set_read_timeout(Some(Duration::from_secs(5)))?;
             self.stream = Some(stream);
+            self.connections += 1;
         }
         let stream = self.stream.as_mut().ok_or(ErrorKind::NotConnected)?;
         for part in parts {
@@ -98,6 +106,10 @@ impl Default for Offer {
 #[derive(Debug, Default)]
 pub struct Load {
     pub answered: u64,
+    /// Answered with 429.
+    pub refused: u64,
+    /// Connections that were made.
+    pub connections: u64,
     pub cut: u64,
     pub odd: u64,
     /// From the first request to the last answer.
@@ -132,6 +144,8 @@ impl std::fmt::Debug for Latencies {
 #[derive(Default)]
 struct Part {
     answered: u64,
+    refused: u64,
+    connections: u64,
     cut: u64,
     odd: u64,
     first_met: Option<Instant>,
@@ -162,6 +176,8 @@ pub fn load(to: SocketAddr, request: &[u8], offer: Offer) -> Load {
     let sum = |of: fn(&Part) -> u64| parts.iter().map(of).sum();
     Load {
         answered: sum(|part| part.answered),
+        refused: sum(|part| part.refused),
+        connections: sum(|part| part.connections),
         cut: sum(|part| part.cut),
         odd: sum(|part| part.odd),
         seconds,
@@ -182,13 +198,17 @@ fn call(to: SocketAddr, request: &[u8], offer: Offer, start: Instant, number: us
             *at += gap;
         }
         if offer.fresh {
-            caller = Caller::new(to);
+            caller.hang_up();
         }
         let sent = Instant::now();
         match caller.call(request) {
             Met::Answer(200) => {
                 part.answered += 1;
                 part.latencies.push(sent.elapsed());
+            }
+            Met::Answer(429) => {
+                part.refused += 1;
+                part.last_cut = Some(sent);
             }
             Met::Cut => {
                 part.cut += 1;
@@ -198,6 +218,7 @@ fn call(to: SocketAddr, request: &[u8], offer: Offer, start: Instant, number: us
         }
         part.first_met.get_or_insert_with(Instant::now);
         if start.elapsed() >= offer.time {
+            part.connections = caller.connections;
             return part;
         }
     }

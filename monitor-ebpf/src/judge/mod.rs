@@ -489,7 +489,7 @@ unsafe fn give_back(ask: *mut Ask) {
 
 /// Counts a request of a rule.
 #[inline(always)]
-fn tally(rule: u16, verdict: u32, n: u64) {
+pub fn tally(rule: u16, verdict: u32, n: u64) {
     if let Some(cell) = CAP_COUNTS.get_ptr_mut(rule as u32 * VERDICTS + verdict) {
         // SAFETY: this CPU's cell of an array that lives as long as the program.
         unsafe { *cell = (*cell).wrapping_add(n) }

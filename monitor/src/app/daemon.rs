@@ -1,7 +1,7 @@
 //! The running daemon as its servers see it: the core and the latest state of the kernel side, behind locks that are
 //! held for one look at a time.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -67,7 +67,7 @@ pub struct Daemon {
     /// Something is configured that denies: without it no connection is ever ended.
     denies: AtomicBool,
     /// Ports whose servers cannot be spared.
-    blocking: Mutex<HashSet<u16>>,
+    blocking: Mutex<HashMap<u16, u32>>,
     key: [u8; 16],
     started: SystemTime,
     began: Instant,
@@ -140,7 +140,11 @@ impl Daemon {
 
     /// A listener answers, and its server waits in its system calls: said once for each port.
     pub fn cannot_answer(&self, port: u16) {
-        if lock(&self.blocking).insert(port) {
+        const FEW: u32 = 3; // a server may be about to switch a new connection over
+        let mut ports = lock(&self.blocking);
+        let seen = ports.entry(port).or_default();
+        *seen = seen.saturating_add(1);
+        if *seen == FEW {
             tracing::warn!(
                 port,
                 "respond = 429 has no effect here: the server uses blocking sockets, so denied connections are ended instead"

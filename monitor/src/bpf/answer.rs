@@ -21,6 +21,9 @@ use crate::workload::cgroup2_root;
 // SAFETY: `repr(C)`, integers only, no padding: any bytes are a value and every byte is initialised.
 unsafe impl aya::Pod for Plain<ListenerKey> {}
 
+/// Most connections that are answered at a time: some 1.7 KB each, made in advance. Callers of others are cut.
+pub const CONNECTIONS: u32 = 16_384;
+
 /// A listener whose denied callers are answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Listener {

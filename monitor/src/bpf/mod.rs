@@ -141,6 +141,7 @@ impl Loaded {
         let config = Plain(config);
         let mut ebpf = loader
             .override_global("CONFIG", &config, true)
+            .map_max_entries("ANSWERS", if options.listeners.is_empty() { 1 } else { answer::CONNECTIONS })
             .map_max_entries("BENCH_RING", maps::UNUSED_RING) // of the hooks that are never loaded here
             .allow_unsupported_maps() // task storage: created like any map, only the kernel side uses it
             .load(OBJECT)

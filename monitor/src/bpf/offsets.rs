@@ -82,6 +82,8 @@ pub fn config(btf: &Btf) -> Result<Config> {
         inode_sb: of("inode", "i_sb")?,
         sb_dev: of("super_block", "s_dev")?,
         sock_state: of("sock", "__sk_common.skc_state")?,
+        tcp_received_at: of("tcp_sock", "inet_conn.icsk_ack.lrcvtime")?,
+        tcp_sent_at: of("tcp_sock", "lsndtime")?,
         sock_socket: of("sock", "sk_socket")?,
         file_flags: of("file", "f_flags")?,
         msg_left: of("msghdr", "msg_iter")? + of("iov_iter", "count")?,

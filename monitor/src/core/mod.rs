@@ -31,9 +31,11 @@ pub use verdict::{Denials, Seen as Acceptance};
 pub use views::{Summary, Tail};
 
 use std::hash::BuildHasher;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
+use lru::LruCache;
 use monitor_common::event::{self, Close, Conn, Event, HeadPart, Request, Response, request_flag, role};
 
 use crate::identity::{Claims, Names, Prints, Table};
@@ -42,11 +44,14 @@ use crate::rates::SECOND_NS;
 use crate::route::Routes;
 use crate::tracker::{Budget, Connection, Connections, Context, Outstanding, Paired};
 use crate::view::Direction;
-use crate::workload::{ProcSource, Processes};
+use crate::workload::{ProcRef, ProcSource, Processes};
 
 /// A process that ended this long ago and whose connections are silent since has closed them: TLS libraries that are
 /// never asked to free their state send no close.
 const GRACE_NS: u64 = 2 * SECOND_NS;
+
+/// Most ports whose servers are remembered.
+const LISTENERS: NonZeroUsize = NonZeroUsize::new(1_024).unwrap();
 
 /// Requests by direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -107,6 +112,8 @@ pub struct Core {
     lost: ByDirection,
     losses: Losses,
     verdicts: verdict::Verdicts,
+    /// Who served a port last, by network namespace and port.
+    listeners: LruCache<(u32, u16), ProcRef, RandomState>,
 }
 
 impl Core {
@@ -135,6 +142,7 @@ impl Core {
             lost: ByDirection::default(),
             losses: Losses::default(),
             verdicts: verdict::Verdicts::default(),
+            listeners: LruCache::with_hasher(LISTENERS, RandomState::default()),
             settings,
             clock,
         }
@@ -200,7 +208,7 @@ impl Core {
     }
 
     fn conn(&mut self, conn: &Conn, source: &mut dyn ProcSource) {
-        let process = self.processes.meet(conn, source);
+        let process = self.server_of(conn, source);
         let mut fresh = None;
         let known = match self.connections.get_mut(conn.conn) {
             Some(known) => known,
@@ -215,6 +223,21 @@ impl Core {
         if let Some(fresh) = fresh {
             self.adopt(conn.conn, fresh);
         }
+    }
+
+    /// The process of a connection. A packet has none, but it goes to whoever serves its port.
+    fn server_of(&mut self, conn: &Conn, source: &mut dyn ProcSource) -> Option<ProcRef> {
+        let port = (conn.netns, conn.local_port);
+        if conn.tgid == 0 && conn.role == role::INBOUND {
+            let server = self.connections.get_mut(event::server_conn(conn.conn));
+            let server = server.and_then(|server| server.process);
+            return server.or_else(|| self.listeners.get(&port).copied());
+        }
+        let process = self.processes.meet(conn, source)?;
+        if conn.role == role::INBOUND && conn.local_port != 0 {
+            self.listeners.put(port, process);
+        }
+        Some(process)
     }
 
     fn adopt(&mut self, id: u64, connection: Connection) {

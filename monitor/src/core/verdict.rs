@@ -45,7 +45,7 @@ pub(super) struct Verdicts {
     pub wanted: bool,
     pub seen: Vec<Seen>,
     /// Verdicts of packets come before the server's framing has reported the request: connection, number, verdict.
-    early: VecDeque<(u64, u32, Judged)>,
+    pub early: VecDeque<(u64, u32, Judged)>,
 }
 
 impl Core {

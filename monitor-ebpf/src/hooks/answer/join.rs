@@ -100,6 +100,7 @@ pub fn answer_join(ctx: SockOpsContext) -> u32 {
         }
         if ANSWERED.update(&mut cookie, &mut *ctx.ops, BPF_NOEXIST as u64).is_err() {
             let _ = ANSWERS.remove(&cookie);
+            count(Counter::NoState, 1);
             return 1;
         }
         (*answer).conn.synced = 1;
@@ -153,7 +154,10 @@ pub extern "C" fn answer_open(ctx: *mut IterTcp) -> i32 {
         }
         let theirs = conn_of(tcp);
         if theirs.is_null() {
-            if raw::kernel::<u64>(at + config!(tcp_received) as u64).unwrap_or(1) != 0 {
+            // of what went by before it is known only that the server spoke last
+            let received = raw::kernel::<u32>(at + config!(tcp_received_at) as u64).unwrap_or(1);
+            let sent = raw::kernel::<u32>(at + config!(tcp_sent_at) as u64).unwrap_or(0);
+            if (sent.wrapping_sub(received) as i32) < 0 {
                 return 0;
             }
         } else if !is_idle(theirs) {

@@ -32,7 +32,7 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::macros::stream_verdict;
 use aya_ebpf::programs::SkBuffContext;
 use monitor_common::answer::{self, WAITING};
-use monitor_common::cap::{RULES, action, reason};
+use monitor_common::cap::{RULES, action, reason, verdict};
 use monitor_common::event::{self, enforced};
 use monitor_common::http1::{Stream, flag, method, phase};
 use monitor_common::ledger::Counter;
@@ -89,6 +89,9 @@ pub unsafe fn deny(answer: *mut Answer, scratch: *mut Scratch, stream: *const St
             (*ask).by = (*answer).rule;
             (*ask).reason = (*answer).reason;
             (*ask).wait_ns = (*answer).retry as u64 * 1_000_000_000;
+            if (*ask).reason == reason::CAP as u32 {
+                judge::tally((*ask).by as u16, verdict::DENY, 1);
+            }
         } else {
             (*answer).rule = (*ask).by;
             (*answer).reason = (*ask).reason;
@@ -340,7 +343,9 @@ unsafe fn outstanding(answer: *mut Answer) -> u64 {
     // SAFETY: the caller's promise.
     unsafe {
         let given = core::ptr::read_volatile(&raw const (*answer).given);
-        given.wrapping_sub(core::ptr::read_volatile(&raw const (*answer).done))
+        let done = core::ptr::read_volatile(&raw const (*answer).done);
+        // of a connection that was open before, it may have answered what nobody saw
+        if done > given { 0 } else { given - done }
     }
 }
 

@@ -91,3 +91,22 @@ fn the_latest_denial_is_kept_while_the_cap_is() {
     core.forget_refusal(5);
     assert_eq!(last(&core).0, "");
 }
+
+/// Denied requests whose packets the server never got: of its process as far as it is known, with the verdict that came first.
+#[test]
+fn what_a_packet_was_denied_belongs_to_who_serves_its_port() {
+    let mut core = core(Settings::default());
+    let id = 1 | event::ANSWERED_CONN;
+    assert_eq!((event::server_conn(id), event::server_conn(1), event::server_conn(7 << 61)), (1, 1, 7 << 61));
+    let server = conn_record(1, role::INBOUND);
+    feed(&mut core, server.as_bytes());
+    exchange(&mut core, 1, 0, "Bearer a", 200);
+    let packets = Conn { conn: id, tgid: 0, start_ns: 0, ..server };
+    feed(&mut core, packets.as_bytes());
+    let early = Verdict { conn: id, ..denied(0, credential(cred::AUTHORIZATION, 1)) };
+    feed(&mut core, early.as_bytes());
+    exchange(&mut core, id, 0, "Bearer a", 429);
+    let rows = core.processes();
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    assert_eq!(core.verdicts.early.len(), 0);
+}
