@@ -10,9 +10,7 @@ use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, SockHash};
 use monitor_common::answer::Text;
 use monitor_common::cap::{self, Bucket, BucketKey, Policy, Rule, Subject, SubjectKey};
 use monitor_common::http1::{self, Names};
-use monitor_common::kernel::{
-    Config, FileKey, IdentityCount, IdentityKey, ListenerKey, RINGS_MAX, TlsKey,
-};
+use monitor_common::kernel::{Config, FileKey, IdentityCount, IdentityKey, ListenerKey, RINGS_MAX, TlsKey};
 use monitor_common::ledger::Counter;
 use monitor_common::path;
 

@@ -101,9 +101,9 @@ fn request(method: &str, credential: &str, fields: &str) -> Vec<u8> {
 
 /// A daemon that answers on `ports`, with a cap of five an hour on [`BAD`] that is used up on `to`.
 fn answering(ports: &[u16]) -> Weir {
-    let listeners: String =
+    let listeners: Vec<String> =
         ports.iter().map(|port| format!("[[listener]]\nport = {port}\nrespond = 429\n")).collect();
-    let weir = Weir::start_with(&listeners);
+    let weir = Weir::start_with(&listeners.concat());
     cap(&weir, "partner", BAD, &["--rate", "1/h", "--burst", "1"]);
     weir
 }
@@ -297,7 +297,8 @@ fn answers_are_exact() {
         weir.run(&["caps", "reset", "acme"]).ok();
         let time = Duration::from_secs(3);
         let seen = load(to, &acme("/cap"), Offer { callers, rate: offered, time, fresh });
-        let what = format!("{rate}, {callers} connections, {offered:?} offered a second, a new one each: {fresh}");
+        let what =
+            format!("{rate}, {callers} connections, {offered:?} offered a second, a new one each: {fresh}");
         findings.equal(&format!("{what}: cut or odd {seen:?}"), (seen.cut, seen.odd), (0, 0));
         let connections = if fresh { seen.answered + seen.refused } else { callers as u64 + 1 };
         findings.equal(&format!("{what}: connections"), seen.connections, connections);

@@ -21,7 +21,7 @@ use crate::maps::{
 };
 use crate::{conn, raw};
 
-/// States of `enum` in include/net/tcp_states.h.
+/// States of `enum` in `include/net/tcp_states.h`.
 const TCP_ESTABLISHED: u8 = 1;
 
 const TCP_CLOSE: u32 = 7;
@@ -75,13 +75,13 @@ pub fn answer_join(ctx: SockOpsContext) -> u32 {
     // SAFETY: fields of this program's context; the helpers take what the verifier lets through.
     unsafe {
         let op = ctx.op();
-        if op == BPF_SOCK_OPS_STATE_CB as u32 {
+        if op == BPF_SOCK_OPS_STATE_CB {
             if ctx.arg(1) == TCP_CLOSE {
                 leave(bpf_get_socket_cookie(ctx.as_ptr()));
             }
             return 1;
         }
-        if op != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB as u32 {
+        if op != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB {
             return 1;
         }
         let sk = (*ctx.ops).__bindgen_anon_2.sk;

@@ -21,6 +21,11 @@
 //!
 //! Runs under the socket's lock, so a connection's state has one writer, but for [`Answer::done`] and [`Answer::waiting`].
 
+#![allow(
+    clippy::needless_borrows_for_generic_args,
+    reason = "a key that is passed by value is copied to the stack"
+)]
+
 mod join;
 mod respond;
 
@@ -345,7 +350,7 @@ unsafe fn outstanding(answer: *mut Answer) -> u64 {
         let given = core::ptr::read_volatile(&raw const (*answer).given);
         let done = core::ptr::read_volatile(&raw const (*answer).done);
         // of a connection that was open before, it may have answered what nobody saw
-        if done > given { 0 } else { given - done }
+        given.saturating_sub(done)
     }
 }
 
