@@ -121,12 +121,15 @@ fn use_up(to: SocketAddr) {
 /// the connection goes on, and the server sees what is allowed and nothing else.
 #[test]
 fn denied_callers_are_answered() {
-    need!("nginx", "node", "go");
-    go_program();
+    need!("nginx");
+    if tool("go").is_some() {
+        go_program();
+    }
     let _turn = turn();
     let mut findings = Findings::default();
-    let servers =
-        [servers::nginx(None), servers::node(None, &Home::default()), servers::go(&Home::default())];
+    let mut servers = vec![servers::nginx(None)];
+    servers.extend(tool("node").map(|_| servers::node(None, &Home::default())));
+    servers.extend(tool("go").map(|_| servers::go(&Home::default())));
     let to: Vec<SocketAddr> = servers.iter().map(address).collect();
     let weir = answering(&to.iter().map(SocketAddr::port).collect::<Vec<_>>());
     use_up(to[0]);
@@ -142,7 +145,7 @@ fn denied_callers_are_answered() {
         note(&format!("{}: {allowed} allowed requests among the denied ones", server.url));
     }
     let row = row(&weir, "partner");
-    findings.equal(&format!("denials are counted: {row:?}"), row.denied > 300, true);
+    findings.equal(&format!("denials are counted: {row:?}"), row.denied > 100 * servers.len() as u64, true);
     weir.settle();
     let statuses = weir.metric("weir_http_requests_total", &[("http_response_status_code", "429")]);
     findings.equal(&format!("{statuses} of them have their status"), statuses >= row.denied as f64, true);

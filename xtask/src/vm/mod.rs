@@ -49,6 +49,8 @@ const TESTS: &[&str] = &[
     "caps::nobody_gets_around_a_cap",
     "caps::a_tls_server_is_fenced",
     "caps::outbound_requests_do_not_leave",
+    "caps::answers::denied_callers_are_answered",
+    "caps::answers::open_connections_are_answered",
 ];
 /// Environment of the tests inside; software emulation is ten to twenty times slower than the host.
 const ENVIRONMENT: &str = "PATH=/usr/bin:/usr/sbin\nHOME=/root\nTMPDIR=/tmp\nLANG=C.UTF-8\nCI=true\nRUST_BACKTRACE=0\n\
