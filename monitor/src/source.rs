@@ -2,7 +2,10 @@
 //!
 //! Implemented by the application over the core and the sensor, and by a fake in tests.
 
+use std::time::Duration;
+
 use crate::caps::Change;
+use crate::core::{Remembered, Span};
 use crate::metrics::Snapshot;
 use crate::output::NameRow;
 use crate::view::{
@@ -55,6 +58,10 @@ pub trait Source: Send + Sync + 'static {
     fn tail_end(&self) -> u64;
     /// At most `most` finished requests from position `from` on.
     fn tail(&self, from: u64, most: usize) -> Tail;
+    /// What is kept of the last `since` for replays; `None` when nothing ever is.
+    fn span(&self, since: Duration) -> Option<Span>;
+    /// The requests of a span from position `from` on, of at most `most` positions.
+    fn remembered(&self, span: &Span, from: u64, most: usize) -> Remembered;
     /// Names of identities.
     fn names(&self) -> Vec<NameRow>;
     /// Gives `identity` a name, or takes it away, for good and at once.

@@ -1,14 +1,16 @@
 //! A daemon of fixed rows, for tests of everything that serves or shows them.
 
 use std::sync::Mutex;
+use std::time::Duration;
 
 use super::{Carrier, Source, Tail};
 use crate::caps::Change;
+use crate::core::{Remembered, Span};
 use crate::metrics::{Durations, IdentitySeries, RequestSeries, Snapshot};
 use crate::output::NameRow;
 use crate::view::{
-    CapExplanation, CapRow, ConnectionRow, Direction, HookRow, IdentityRow, LossRow, ProcessRow,
-    RequestRecord, RoleRow, RouteRow, Status, Totals,
+    CapExplanation, CapRow, ConnectionRow, Covered, Direction, HookRow, IdentityRow, LossRow, ProcessRow,
+    RecentRecord, RequestRecord, RoleRow, RouteRow, Status, Totals,
 };
 
 /// The daemon.
@@ -22,6 +24,12 @@ pub struct Fake {
     pub finished: Mutex<Vec<RequestRecord>>,
     /// Finished requests that are no longer kept.
     pub forgotten: u64,
+    /// What is kept for replays.
+    pub recent: Option<Vec<RecentRecord>>,
+    /// Of so many seconds.
+    pub kept_seconds: f64,
+    /// Names of identities.
+    pub names: Vec<NameRow>,
     /// Identities.
     pub identities: Vec<IdentityRow>,
     /// What is scraped.
@@ -76,6 +84,23 @@ pub fn record(path: &str, status: u16) -> RequestRecord {
         cap: String::new(),
         reason: String::new(),
         notes: vec![],
+    }
+}
+
+/// A request as it is kept for replays.
+pub fn recent(second: u32, identity: &str) -> RecentRecord {
+    RecentRecord {
+        time: format!("2026-01-01T00:00:{second:02}.000000Z"),
+        direction: Direction::Inbound,
+        identity: identity.into(),
+        kind: "bearer".into(),
+        also: Vec::new(),
+        peer: "10.0.0.1".into(),
+        workload: "unit:a.service".into(),
+        method: "GET".into(),
+        host: "api.example.com".into(),
+        path: "/v1/x".into(),
+        status: 200,
     }
 }
 
@@ -161,8 +186,22 @@ impl Source for Fake {
         let records: Vec<_> = finished.iter().skip(at).take(most).cloned().collect();
         Tail { next: from + skipped + records.len() as u64, skipped, records }
     }
+    fn span(&self, since: Duration) -> Option<Span> {
+        let requests = self.recent.as_ref()?.len() as u64;
+        let covered = Covered {
+            covers_from: "2026-01-01T00:00:00Z".into(),
+            covers_seconds: since.as_secs_f64().min(self.kept_seconds),
+            requests,
+        };
+        Some(Span { covered, from_ns: 0, first: 0, end: requests })
+    }
+    fn remembered(&self, _: &Span, from: u64, most: usize) -> Remembered {
+        let kept = self.recent.iter().flatten();
+        let records: Vec<_> = kept.skip(from as usize).take(most).cloned().collect();
+        Remembered { next: from + records.len() as u64, skipped: 0, records }
+    }
     fn names(&self) -> Vec<NameRow> {
-        Vec::new()
+        self.names.clone()
     }
     fn set_name(&self, identity: &str, name: Option<&str>) -> Result<(), String> {
         if identity == "refused" {

@@ -217,6 +217,44 @@ pub struct RequestRecord {
     pub notes: Vec<String>,
 }
 
+/// A finished request as it is kept for replays. `GET /v1/recent`, behind a line of [`Covered`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RecentRecord {
+    /// Time of the head, RFC 3339 with microseconds.
+    pub time: String,
+    /// Direction.
+    pub direction: Direction,
+    /// Identity.
+    pub identity: String,
+    /// Kind of the identity.
+    pub kind: String,
+    /// Other credentials in the same request.
+    pub also: Vec<String>,
+    /// Client address (inbound) or destination (outbound) without its port, `unknown` when not known.
+    pub peer: String,
+    /// `unit:NAME`, `container:ID` or `exe:PATH`.
+    pub workload: String,
+    /// Method, `_OTHER` for unknown ones.
+    pub method: String,
+    /// Host as sent, escaped and bounded.
+    pub host: String,
+    /// The first 128 bytes of the path, without query.
+    pub path: String,
+    /// Status code, 0 without an answer.
+    pub status: u16,
+}
+
+/// Which requests are kept: the first line of `GET /v1/recent`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Covered {
+    /// Every request that has finished and began after this is kept, RFC 3339.
+    pub covers_from: String,
+    /// Seconds from then to now; at most what was asked for.
+    pub covers_seconds: f64,
+    /// Requests that follow.
+    pub requests: u64,
+}
+
 /// One cap. `weir caps list`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CapRow {

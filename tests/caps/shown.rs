@@ -1,6 +1,9 @@
 //! What the command line says about caps that are at work.
 
-use monitor::view::CapUse;
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+
+use monitor::view::{CapUse, ReplayRow};
 
 use super::load::{Caller, Met};
 use super::{ACME, acme, address};
@@ -55,4 +58,46 @@ fn the_usage_of_caps_is_shown() {
     until("the denials to be told", LIMIT, || {
         (last().is_some() && weir.status().denied.cap == cut + 1).then_some(())
     });
+}
+
+/// Proposed caps are tried on what the daemon remembers, which has neither credentials nor queries in it.
+#[test]
+fn caps_are_tried_on_what_was_seen() {
+    need!("nginx");
+    let _turn = turn();
+    let weir = Weir::start();
+    let server = servers::nginx(None);
+    let identity = weir.fingerprint(ACME);
+    weir.run(&["identity", "name", &identity, "acme"]).ok();
+    let mut caller = Caller::new(address(&server));
+    for n in 0..12 {
+        assert_eq!(caller.call(&acme(&format!("/tried/{n}?q=hidden"))), Met::Answer(200));
+    }
+    weir.settle();
+    let proposed = weir.place.dir().join("proposed.toml");
+    let text = format!(
+        "[[cap]]\nname = \"try\"\nidentity = {identity:?}\nroute = \"/tried/\"\nrate = \"5/h\"\nburst = 5\n"
+    );
+    std::fs::write(&proposed, text).unwrap();
+    let done = weir.run(&["caps", "test", proposed.to_str().unwrap(), "--since", "24h", "-o", "json"]).ok();
+    let rows: Vec<ReplayRow> = serde_json::from_str(&done.out).unwrap();
+    let row = &rows[0];
+    assert_eq!((row.applied, row.admitted, row.denied), (12, 5, 7), "{rows:?}");
+    assert_eq!(row.top, [("acme".to_owned(), 7)]);
+    assert!(
+        done.err.contains("history covers ") && done.err.contains(" of the 24h asked for: "),
+        "{}",
+        done.err
+    );
+    let mut socket = UnixStream::connect(weir.place.socket()).unwrap();
+    socket.write_all(b"GET /v1/recent?since=1h HTTP/1.0\r\nHost: weir\r\n\r\n").unwrap();
+    let mut kept = String::new();
+    socket.read_to_string(&mut kept).unwrap();
+    assert_eq!(kept.matches("\"path\":\"/tried/").count(), 24, "both ends of each: {kept}");
+    assert!(!kept.contains("hidden") && !kept.contains("acme-secret"), "{kept}");
+    let place = weir.stop();
+    place.configure("[history]\nrequests = 0\n");
+    let weir = place.start();
+    let refused = weir.run(&["caps", "test", proposed.to_str().unwrap()]);
+    assert!(!refused.status.success() && refused.err.contains("[history] requests"), "{}", refused.err);
 }

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use super::{clock, losses, settings};
 use crate::caps::{Change, Engine};
 use crate::config::Config;
-use crate::core::{ByDirection, Core, Summary};
+use crate::core::{ByDirection, Core, Remembered, Span, Summary};
 use crate::metrics::{Durations, Events, IdentitySeries, RequestSeries, Snapshot};
 use crate::output::NameRow;
 use crate::sensor::{Enforcer, ProgramStats};
@@ -246,7 +246,7 @@ impl Daemon {
         config.identity.name = new.identity.name;
         config.identity.trusted_proxies = new.identity.trusted_proxies;
         config.route = new.route;
-        config.limits = new.limits;
+        (config.limits, config.history) = (new.limits, new.history);
         (config.role, config.cap) = (new.role, new.cap);
         (config.listener, config.enforce) = (new.listener, new.enforce);
         self.core().reconfigure(settings::core(&config, &names, self.key));
@@ -352,6 +352,14 @@ impl Source for Daemon {
     fn tail(&self, from: u64, most: usize) -> Tail {
         let tail = self.core().tail(from, most);
         Tail { next: tail.next, skipped: tail.skipped, records: tail.records }
+    }
+
+    fn span(&self, since: Duration) -> Option<Span> {
+        self.core().span(since)
+    }
+
+    fn remembered(&self, span: &Span, from: u64, most: usize) -> Remembered {
+        self.core().remembered(span, from, most)
     }
 
     fn names(&self) -> Vec<NameRow> {

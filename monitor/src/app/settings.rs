@@ -16,6 +16,8 @@ pub fn core(config: &Config, names: &Names, key: [u8; 16]) -> Settings {
         max_identities: config.limits.identities,
         max_routes: config.limits.routes,
         max_connections: config.limits.connections,
+        max_history: config.history.requests,
+        max_history_bytes: usize::try_from(config.history.memory.0).unwrap_or(usize::MAX),
         sip_key: SipKey::from_bytes(key),
         ..Settings::default()
     }

@@ -2,31 +2,34 @@
 
 use std::fs::File;
 use std::io::BufReader;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Args;
 use monitor_common::cap::scope;
 use serde::Deserialize;
 
-use super::{Outcome, OutputArgs, Usage};
+use super::{Client, Outcome, OutputArgs, SocketArgs, Usage};
 use crate::config::{Cap, Each, Interval, Role};
-use crate::output;
+use crate::control::Skipped;
+use crate::output::{self, NameRow};
 use crate::replay::{self, Members, Proposal, Request};
-use crate::view::ReplayRow;
+use crate::view::{Covered, ReplayRow};
 
 /// `weir caps test`
 #[derive(Debug, Args)]
 pub struct TestArgs {
     /// File with the proposed [[role]] and [[cap]], or a whole configuration
     file: PathBuf,
-    /// Requests as `weir tail -o jsonl` writes them; - for standard input
+    /// Requests as `weir tail -o jsonl` writes them; - for standard input [default: what the daemon remembers]
     #[arg(long, value_name = "FILE")]
-    requests: PathBuf,
-    /// Only the last so much of them
-    #[arg(long)]
+    requests: Option<PathBuf>,
+    /// Only the last so much of them: 24h
+    #[arg(long, value_name = "INTERVAL")]
     since: Option<Interval>,
+    #[command(flatten)]
+    socket: SocketArgs,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -47,21 +50,97 @@ pub fn run(args: &TestArgs) -> anyhow::Result<Outcome> {
         return Err(Usage(format!("{file} has no [[cap]]: write the caps to try into it")).into());
     }
     let proposals = proposed.cap.iter().map(|cap| proposal(cap, &proposed.role));
-    let proposals =
+    let mut proposals =
         proposals.collect::<Result<Vec<_>, _>>().map_err(|why| Usage(format!("{file}: {why}")))?;
-    let mut requests = if args.requests.as_os_str() == "-" {
-        replay::read(std::io::stdin().lock())
+    let requests = if let Some(from) = &args.requests {
+        recorded(from, args.since)?
     } else {
-        let from = &args.requests;
-        let file = File::open(from).with_context(|| format!("cannot read {}", from.display()))?;
-        replay::read(BufReader::new(file))
-    }?;
-    if let Some(since) = args.since {
-        keep_last(&mut requests, since.0);
-    }
+        let client = Client::new(&args.socket)?;
+        call_by_name(&mut proposals, &client.get::<Vec<NameRow>>("/v1/names", &[])?);
+        remembered(&client, args.since)?
+    };
     let rows: Vec<_> = replay::replay(&proposals, &requests).into_iter().map(ReplayRow::from).collect();
     output::print(&rows, args.output.style())?;
     Ok(Outcome::Fine)
+}
+
+/// The requests of a file.
+fn recorded(from: &Path, since: Option<Interval>) -> anyhow::Result<Vec<Request>> {
+    let mut requests = if from.as_os_str() == "-" {
+        replay::read(std::io::stdin().lock())
+    } else {
+        let file = File::open(from).with_context(|| format!("cannot read {}", from.display()))?;
+        replay::read(BufReader::new(file))
+    }?;
+    if let Some(since) = since {
+        keep_last(&mut requests, since.0);
+    }
+    Ok(requests)
+}
+
+/// What the daemon remembers. Says on standard error how much of what was asked for that is.
+fn remembered(client: &Client, since: Option<Interval>) -> anyhow::Result<Vec<Request>> {
+    let text = since.map(|since| since.to_string());
+    let query: Vec<_> = text.iter().map(|since| ("since", since.as_str())).collect();
+    let (mut covered, mut skipped, mut lines) = (None, 0, Vec::new());
+    client.follow("/v1/recent", &query, |line| {
+        if let Ok(Skipped { skipped: more }) = serde_json::from_slice(line) {
+            skipped += more;
+        } else if covered.is_none() {
+            covered = Some(
+                serde_json::from_slice::<Covered>(line).context("the daemon's answer is not understood")?,
+            );
+        } else {
+            lines.extend_from_slice(line);
+            lines.push(b'\n');
+        }
+        Ok(())
+    })?;
+    let covered = covered.context("the daemon's answer is empty")?;
+    let requests = replay::read(&*lines)?;
+    if (requests.len() as u64) + skipped < covered.requests {
+        bail!("the daemon's answer broke off: is it still running?");
+    }
+    output::message(&coverage(&covered, since.map(|since| since.0), requests.len()));
+    Ok(requests)
+}
+
+/// `3h12m`
+fn short(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600, seconds / 60);
+    let (large, small) = match seconds {
+        172_800.. => (format!("{days}d"), (hours % 24, "h")),
+        3_600.. => (format!("{hours}h"), (minutes % 60, "m")),
+        60.. => (format!("{minutes}m"), (seconds % 60, "s")),
+        _ => (format!("{seconds}s"), (0, "")),
+    };
+    if small.0 == 0 { large } else { format!("{large}{}{}", small.0, small.1) }
+}
+
+/// What the history covers of what was asked for.
+fn coverage(covered: &Covered, since: Option<Duration>, requests: usize) -> String {
+    let covers = Duration::try_from_secs_f64(covered.covers_seconds).unwrap_or_default();
+    match since {
+        // what finished in the meantime does not make it incomplete
+        Some(since) if covers + Duration::from_secs(1) < since => format!(
+            "history covers {} of the {} asked for: {requests} requests (it is in memory; `weir tail -o jsonl` records more)",
+            short(covers),
+            short(since)
+        ),
+        Some(since) => format!("history covers all of the {} asked for: {requests} requests", short(since)),
+        None => format!("history covers {}: {requests} requests", short(covers)),
+    }
+}
+
+/// Has members go by every name that they have: the daemon shows an identity by the name it was given.
+fn call_by_name(proposals: &mut [Proposal], names: &[NameRow]) {
+    for proposal in proposals {
+        let Members::Of { identities, .. } = &mut proposal.members else { continue };
+        let also = names.iter().filter(|row| identities.contains(&row.identity)).map(|row| row.name.clone());
+        let also: Vec<_> = also.collect();
+        identities.extend(also);
+    }
 }
 
 /// Keeps what came within `since` of the latest request: a recording may be old.
@@ -106,4 +185,36 @@ fn proposal(cap: &Cap, roles: &[Role]) -> Result<Proposal, String> {
         route: cap.route.clone(),
         host: cap.host.clone(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_span_of_the_history_is_told_plainly() {
+        let covered = |seconds| Covered { covers_from: String::new(), covers_seconds: seconds, requests: 7 };
+        let day = Some(Duration::from_hours(24));
+        let told = coverage(&covered(3.0 * 3600.0 + 12.0 * 60.0 + 5.3), day, 7);
+        assert!(told.starts_with("history covers 3h12m of the 24h asked for: 7 requests"), "{told}");
+        let all = coverage(&covered(86_400.0), day, 7);
+        assert_eq!(all, "history covers all of the 24h asked for: 7 requests");
+        assert_eq!(coverage(&covered(59.9), None, 1), "history covers 59s: 1 requests");
+        assert_eq!(short(Duration::from_hours(74)), "3d2h");
+        assert_eq!(short(Duration::from_secs(90)), "1m30s");
+    }
+
+    #[test]
+    fn members_go_by_the_names_that_they_were_given() {
+        let cap: Cap = toml::from_str("name = \"c\"\nidentity = \"bearer:1\"\nrate = \"1/s\"\n").unwrap();
+        let mut proposals = vec![proposal(&cap, &[]).unwrap()];
+        let row = |name: &str, identity: &str| NameRow {
+            name: name.into(),
+            identity: identity.into(),
+            source: "config".into(),
+        };
+        call_by_name(&mut proposals, &[row("acme", "bearer:1"), row("other", "bearer:2")]);
+        let Members::Of { identities, .. } = &proposals[0].members else { panic!("{proposals:?}") };
+        assert_eq!(*identities, ["bearer:1", "acme"]);
+    }
 }

@@ -83,7 +83,7 @@ pub fn run(args: &TailArgs) -> anyhow::Result<Outcome> {
     let client = Client::new(&args.socket)?;
     let followed = client.follow("/v1/tail", &query, |line| {
         if let Ok(Skipped { skipped }) = serde_json::from_slice(line) {
-            message(&format!("{skipped} requests skipped: this terminal is too slow"));
+            output::message(&format!("{skipped} requests skipped: this terminal is too slow"));
             return Ok(());
         }
         let record: RequestRecord =
@@ -141,9 +141,4 @@ fn one_line(record: &RequestRecord, format: Format) -> String {
         let _ = write!(line, " [{}]", record.notes.join(","));
     }
     line
-}
-
-fn message(text: &str) {
-    use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "{text}");
 }

@@ -37,6 +37,8 @@ fn documented_lines_are_understood() {
         "weir explain 1 --socket /s",
         "weir caps reset everybody",
         "weir caps reset everybody bearer:3f9c2a7be1d04c55 --socket /s",
+        "weir caps test proposed.toml --since 24h --socket /s",
+        "weir caps test proposed.toml --requests - -o json",
         "weir completions bash",
     ] {
         parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));

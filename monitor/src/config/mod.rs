@@ -37,6 +37,8 @@ pub struct Config {
     pub route: Route,
     /// `[limits]`
     pub limits: Limits,
+    /// `[history]`
+    pub history: History,
     /// `[log]`
     pub log: Log,
     /// `[[role]]`
@@ -136,6 +138,16 @@ pub struct Limits {
     pub routes: usize,
 }
 
+/// `[history]`: finished requests that are kept in memory for `weir caps test`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct History {
+    /// How many; 0 keeps none.
+    pub requests: usize,
+    /// Memory for them: the oldest go when either bound is reached.
+    pub memory: Size,
+}
+
 /// `[log]`
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -188,6 +200,13 @@ impl Default for Identity {
 impl Default for Limits {
     fn default() -> Self {
         Self { identities: 100_000, connections: 65_536, routes: 1_000 }
+    }
+}
+
+impl Default for History {
+    fn default() -> Self {
+        // 262,144 requests of some 100,000 different kinds fit: measured, see `core::tests::history`
+        Self { requests: 262_144, memory: Size(32 << 20) }
     }
 }
 
@@ -246,6 +265,8 @@ impl Config {
         bound("limits.identities", self.limits.identities as u64, 16, 1_000_000);
         bound("limits.connections", self.limits.connections as u64, 16, 1_000_000);
         bound("limits.routes", self.limits.routes as u64, 1, 100_000);
+        bound("history.requests", self.history.requests as u64, 0, 4_000_000);
+        bound("history.memory", self.history.memory.0, 1 << 20, 1 << 30);
         bound("metrics.identities", self.metrics.identities as u64, 1, 100_000);
         let drain = self.observe.drain_interval.0;
         if drain < Duration::from_millis(1) || drain > Duration::from_secs(1) {

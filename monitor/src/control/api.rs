@@ -7,7 +7,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use super::{Filter, tail};
+use super::{Filter, recent, tail};
 use crate::caps::Change;
 use crate::http::{self, Body, Peer};
 use crate::output::{self, Row};
@@ -96,6 +96,15 @@ async fn route(
             let filter = Filter::from_query(&query).map_err(|why| Refused(StatusCode::BAD_REQUEST, why))?;
             Ok(tail::start(source, filter, peer, shutdown))
         }
+        (&Method::GET, "/v1/recent") => {
+            let since = recent::since(&query).map_err(|why| Refused(StatusCode::BAD_REQUEST, why))?;
+            let asked = Arc::clone(&source);
+            let span = tokio::task::spawn_blocking(move || asked.span(since)).await.ok().flatten();
+            let none =
+                "no history is kept: set `[history] requests`, or record requests with `weir tail -o jsonl`";
+            let span = span.ok_or_else(|| Refused(StatusCode::CONFLICT, none.into()))?;
+            Ok(recent::start(source, span, peer, shutdown))
+        }
         (&Method::POST, "/v1/identity/name") => {
             let who = may_change(&peer)?;
             let NameRequest { identity, name } = parse(request).await?;
@@ -142,6 +151,7 @@ const RESOURCES: &[(&str, &str)] = &[
     ("POST", "/v1/caps"),
     ("GET", "/v1/names"),
     ("GET", "/v1/tail"),
+    ("GET", "/v1/recent"),
     ("POST", "/v1/identity/name"),
     ("POST", "/v1/identity/hash"),
 ];

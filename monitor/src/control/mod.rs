@@ -5,6 +5,7 @@
 
 mod api;
 mod filter;
+mod recent;
 mod socket;
 mod tail;
 

@@ -24,13 +24,13 @@ pub struct Skipped {
 /// Time between two looks at the finished requests.
 const PERIOD: Duration = Duration::from_millis(50);
 /// Requests looked at under one lock.
-const BATCH: usize = 512;
+pub(super) const BATCH: usize = 512;
 /// Batches per look: with [`PERIOD`] and [`BATCH`] the most a client can follow is about 320,000 requests/s.
 const BATCHES: usize = 32;
 /// A client that takes nothing for so long is cut off.
-const STALL: Duration = Duration::from_secs(30);
+pub(super) const STALL: Duration = Duration::from_secs(30);
 /// Batches that may wait for the client.
-const WAITING: usize = 8;
+pub(super) const WAITING: usize = 8;
 
 pub fn start(
     source: Arc<dyn Source>,
@@ -86,17 +86,19 @@ async fn follow(
 fn lines(source: &dyn Source, filter: &Filter, from: u64) -> (u64, Vec<u8>) {
     let tail = source.tail(from, BATCH);
     let mut lines = Vec::new();
-    let mut push = |line: Result<Vec<u8>, serde_json::Error>| {
-        if let Ok(line) = line {
-            lines.extend(line);
-            lines.push(b'\n');
-        }
-    };
     if tail.skipped > 0 {
-        push(serde_json::to_vec(&Skipped { skipped: tail.skipped }));
+        push_line(&mut lines, &Skipped { skipped: tail.skipped });
     }
     for record in tail.records.iter().filter(|record| filter.wants(record)) {
-        push(serde_json::to_vec(record));
+        push_line(&mut lines, record);
     }
     (tail.next, lines)
+}
+
+/// Adds a line of JSON.
+pub(super) fn push_line(lines: &mut Vec<u8>, value: &impl Serialize) {
+    if let Ok(line) = serde_json::to_vec(value) {
+        lines.extend(line);
+        lines.push(b'\n');
+    }
 }

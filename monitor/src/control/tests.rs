@@ -9,7 +9,7 @@ use super::*;
 use crate::cli::{Client, SocketArgs, Usage};
 use crate::source::Carrier;
 use crate::source::fake::{self, Fake};
-use crate::view::{IdentityRow, RequestRecord, Status};
+use crate::view::{Covered, IdentityRow, RecentRecord, RequestRecord, Status};
 
 /// A server in a thread of its own; ends when it is dropped.
 struct Server {
@@ -131,6 +131,28 @@ fn tail_streams_what_is_wanted_and_counts_what_was_missed() {
     assert_eq!(paths.last().map(String::as_str), Some("/1999"));
     let wrong = server.client().follow("/v1/tail", &[("status", "x")], |_| Ok(())).unwrap_err();
     assert!(wrong.is::<Usage>(), "{wrong}");
+}
+
+#[test]
+fn what_is_remembered_comes_behind_what_it_covers_and_ends() {
+    let kept: Vec<_> = (0..1_300).map(|at| fake::recent(at % 60, &format!("bearer:{at}"))).collect();
+    let source = Fake { recent: Some(kept.clone()), kept_seconds: 3_600.0, ..Fake::default() };
+    let server = Server::start(Arc::new(source));
+    let mut lines = Vec::new();
+    let followed = server.client().follow("/v1/recent", &[("since", "24h")], |line| {
+        lines.push(line.to_vec());
+        Ok(())
+    });
+    followed.unwrap();
+    let covered: Covered = serde_json::from_slice(&lines.remove(0)).unwrap();
+    assert_eq!((covered.covers_seconds as u64, covered.requests), (3_600, 1_300));
+    let seen: Vec<RecentRecord> = lines.iter().map(|line| serde_json::from_slice(line).unwrap()).collect();
+    assert_eq!(seen, kept);
+    let wrong = server.client().follow("/v1/recent", &[("since", "soon")], |_| Ok(())).unwrap_err();
+    assert!(wrong.is::<Usage>(), "{wrong}");
+    let server = Server::start(Arc::new(Fake::default()));
+    let none = server.client().follow("/v1/recent", &[], |_| Ok(())).unwrap_err();
+    assert!(none.to_string().contains("[history] requests"), "{none}");
 }
 
 #[test]

@@ -107,6 +107,7 @@ impl Core {
             },
         };
         self.charge(&finished, now_ns);
+        self.history.push(&finished);
         self.recent.push(finished);
     }
 
@@ -160,6 +161,7 @@ impl Core {
             superseded: AtomicBool::new(false),
             row: AtomicU64::new(0),
             kernel: AtomicU32::new(u32::MAX),
+            kept: AtomicU64::new(0),
             server_said: AtomicU8::new(shape.server_said.load(Ordering::Relaxed)),
             ..*shape
         })

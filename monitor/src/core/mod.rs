@@ -6,13 +6,14 @@
 //!
 //! ```text
 //! record -> tracker (connection, head, pairing) -> resolve (identity, route, process = a Shape) -> outstanding
-//! response, close, eviction --------------------> finish: charge rows, put into the recent ring
+//! response, close, eviction --------------------> finish: charge rows, put into recent ring and history
 //! kernel counters ------------------------------> reconcile: charge what the ring lost
 //! ```
 
 mod caps;
 mod clock;
 mod finish;
+mod history;
 mod reconcile;
 mod resolve;
 mod series;
@@ -24,6 +25,7 @@ mod views;
 
 pub use clock::ClockBase;
 pub use finish::Finished;
+pub use history::{Remembered, Span};
 pub use reconcile::{KernelCounts, KernelIdentity};
 pub use series::{DurationSeries, IdentitySeries, RequestSeries};
 pub use settings::{Settings, SipKey};
@@ -101,6 +103,7 @@ pub struct Core {
     routes: Routes,
     kernel: reconcile::Delivered,
     recent: finish::Recent,
+    history: history::History,
     hasher: RandomState,
     no_context: Arc<Context>,
     epoch: u32,
@@ -131,6 +134,11 @@ impl Core {
             routes: Routes::new(&settings.routes, settings.max_routes),
             kernel: reconcile::Delivered::default(),
             recent: finish::Recent::new(settings.max_recent),
+            history: history::History::new(
+                settings.max_history,
+                settings.max_history_bytes,
+                clock.monotonic_ns,
+            ),
             hasher: RandomState::default(),
             no_context: Arc::default(),
             epoch: 0,
@@ -156,6 +164,7 @@ impl Core {
         self.identities.set_limit(settings.max_identities);
         self.routes.configure(&settings.routes, settings.max_routes);
         self.recent.set_limit(settings.max_recent);
+        self.history.set_limits(settings.max_history, settings.max_history_bytes, self.now_ns);
         self.epoch = self.epoch.wrapping_add(1);
         self.settings = settings;
     }

@@ -181,6 +181,7 @@ impl Resolver<'_> {
             superseded: AtomicBool::new(false),
             row: AtomicU64::new(0),
             kernel: AtomicU32::new(u32::MAX),
+            kept: AtomicU64::new(0),
             kernel_key: match record.cred {
                 [kind, 0, ..] => (record.fp.first().copied().unwrap_or_default(), kind),
                 _ => (0, 0),

@@ -57,6 +57,10 @@ pub struct Settings {
     pub max_connections: usize,
     /// Finished requests kept for `tail`.
     pub max_recent: usize,
+    /// Finished requests kept for replays.
+    pub max_history: usize,
+    /// Bytes that they may take up.
+    pub max_history_bytes: usize,
     /// Key of the fingerprints.
     pub sip_key: SipKey,
 }
@@ -76,6 +80,8 @@ impl Default for Settings {
             max_routes: 1_000,
             max_connections: 65_536,
             max_recent: 4_096,
+            max_history: 262_144,
+            max_history_bytes: 32 << 20,
             sip_key: SipKey::default(),
         }
     }

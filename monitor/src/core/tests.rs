@@ -2,6 +2,7 @@
 
 mod caps;
 mod exactness;
+mod history;
 mod identities;
 mod speed;
 

@@ -97,6 +97,11 @@ pub fn line(text: &str) -> anyhow::Result<()> {
     out.flush().context("standard output")
 }
 
+/// Prints a message to standard error.
+pub fn message(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
 /// Clears the terminal, if standard output is one.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! Recorded requests, from JSON Lines as `weir tail -o jsonl` writes them or from records of the daemon.
+//! Recorded requests, from JSON Lines as `weir tail -o jsonl` and `GET /v1/recent` write them or from records of the daemon.
 
 use std::io::BufRead;
 use std::net::{IpAddr, SocketAddr};
@@ -130,7 +130,13 @@ pub(super) fn host_name(host: &str) -> String {
     name.trim_end_matches('.').to_ascii_lowercase()
 }
 
-/// The requests of JSON Lines, in order of time. Empty lines and those that only say what a slow reader skipped are passed over.
+/// Whether a line only says what a slow reader skipped, or what the lines behind it cover.
+fn is_remark(line: &[u8]) -> bool {
+    serde_json::from_slice::<crate::control::Skipped>(line).is_ok()
+        || serde_json::from_slice::<crate::view::Covered>(line).is_ok()
+}
+
+/// The requests of JSON Lines, in order of time. Empty lines and remarks about others are passed over.
 ///
 /// # Errors
 /// The first line that is no request, or that they cannot be read.
@@ -148,7 +154,7 @@ pub fn read(mut lines: impl BufRead) -> Result<Vec<Request>, ReadError> {
             return Err(broken(format!("it has more than {LINE_BYTES} bytes")));
         }
         let text = bytes.trim_ascii();
-        if text.is_empty() || serde_json::from_slice::<crate::control::Skipped>(text).is_ok() {
+        if text.is_empty() || is_remark(text) {
             continue;
         }
         let line: Line = serde_json::from_slice(text).map_err(|why| broken(why.to_string()))?;

@@ -74,6 +74,8 @@ pub struct Shape {
     pub row: AtomicU64,
     /// Where the kernel key's count was last.
     pub kernel: AtomicU32,
+    /// Where the history keeps it: generation and slot.
+    pub kept: AtomicU64,
     /// Fingerprint and kind of the only credential that the kernel side found; 0 when there is none or more than one.
     pub kernel_key: (u64, u8),
     /// What the server last said about it: 0 nothing, 1 rejected, 2 accepted.

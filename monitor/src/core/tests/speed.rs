@@ -3,7 +3,7 @@
 use super::*;
 
 /// Time that this thread has spent on a CPU: other tests run beside it.
-fn on_cpu_ns() -> u64 {
+pub(super) fn on_cpu_ns() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the call only writes the `timespec` behind the pointer, which is valid and exclusive here.
     let failed = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
