@@ -1,12 +1,20 @@
 //! Starts the kernel side as the configuration wants it.
 
-use crate::bpf;
-use crate::config::Config;
+use crate::bpf::{self, pins};
+use crate::config::{Config, OnExit};
 use crate::core::SipKey;
 use crate::sensor::Sensor;
 
 /// Loads and attaches the kernel side.
 pub fn start(config: &Config, own_port: u16, key: [u8; 16]) -> anyhow::Result<Box<dyn Sensor>> {
+    let pins = match config.enforce.on_exit {
+        OnExit::Open => pins::Mode::Open,
+        OnExit::Keep => pins::Mode::Keep,
+    };
+    load(config, own_port, key, pins)
+}
+
+fn load(config: &Config, own_port: u16, key: [u8; 16], pins: pins::Mode) -> anyhow::Result<Box<dyn Sensor>> {
     let options = bpf::Options {
         ring_bytes: ring_bytes(config),
         own_port,
@@ -16,6 +24,7 @@ pub fn start(config: &Config, own_port: u16, key: [u8; 16]) -> anyhow::Result<Bo
         query_keys: config.identity.query_keys.clone(),
         cookies: config.identity.cookies.clone(),
         key: SipKey::from_bytes(key).words(),
+        pins,
     };
     Ok(Box::new(bpf::Sensor::start(&options)?))
 }
@@ -30,6 +39,6 @@ fn ring_bytes(config: &Config) -> u32 {
 /// # Errors
 /// Why it cannot be loaded or attached.
 pub fn try_sensor(config: &Config) -> anyhow::Result<String> {
-    let sensor = start(config, 0, [0; 16])?;
+    let sensor = load(config, 0, [0; 16], pins::Mode::Ignore)?;
     Ok(sensor.socket_hook().to_owned())
 }

@@ -104,8 +104,9 @@ impl App {
                 "respond = 429 is not supported by this version: denied requests end their connection"
             );
         }
-        let drain =
-            Drain::new(sensor, Arc::clone(&daemon), config.observe.drain_interval.0, Destroyer::start()?);
+        let destroyer = Destroyer::start()?;
+        destroyer.destroy_fenced(sensor.fenced());
+        let drain = Drain::new(sensor, Arc::clone(&daemon), config.observe.drain_interval.0, destroyer);
         Ok(Self { daemon, origin, drain, metrics, control, hangup })
     }
 

@@ -6,11 +6,13 @@ mod hooks;
 mod maps;
 pub mod merge;
 mod offsets;
+pub mod pins;
 mod policy;
 mod ring;
 mod tls;
 mod worker;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
@@ -23,6 +25,7 @@ use monitor_common::ledger::Counter;
 
 use self::maps::Plain;
 use self::merge::Merge;
+use self::pins::Pins;
 use self::ring::MappedRing;
 use self::worker::{ProcessEvent, Worker};
 use crate::core::KernelIdentity;
@@ -54,9 +57,11 @@ pub struct Options {
     pub cookies: Vec<String>,
     /// Key of the fingerprints.
     pub key: [u64; 2],
+    /// What becomes of pinned programs.
+    pub pins: pins::Mode,
 }
 
-/// The loaded and attached kernel side. Dropping it detaches everything.
+/// The loaded and attached kernel side. Dropping it detaches everything that is not pinned.
 pub struct Sensor {
     rings: Merge<MappedRing>,
     ledger: PerCpuArray<MapData, u64>,
@@ -65,6 +70,10 @@ pub struct Sensor {
     socket_hook: SocketHook,
     hooks: Vec<HookRow>,
     policy: Arc<policy::Tables>,
+    /// Sockets with a fence, by cookie.
+    fenced: HashMap<MapData, u64, u32>,
+    /// Some fences are an earlier daemon's.
+    inherits: bool,
     polled: bool,
 }
 
@@ -91,7 +100,11 @@ impl Sensor {
         config.excluded = excluded.len() as u32;
         let count = maps::ring_count(options.ring_bytes);
         config.ring_mask = count - 1;
+        let mut pins = Pins::open(options.pins);
         let mut loader = loader.map_err(|_| anyhow::anyhow!("reading the kernel's BTF failed"))?;
+        for (name, path) in pins.shared() {
+            loader.map_pin_path(name, path);
+        }
         let config = Plain(config);
         let mut ebpf = loader
             .override_global("CONFIG", &config, true)
@@ -99,12 +112,15 @@ impl Sensor {
             .allow_unsupported_maps() // task storage: created like any map, only the kernel side uses it
             .load(OBJECT)
             .map_err(explain)?;
+        let cap_names = pins.keep_maps(&ebpf);
+        let fenced = HashMap::try_from(maps::take(&mut ebpf, "FENCED")?)?;
+        let inherits = !pins.shared().is_empty();
         maps::set_names(&mut ebpf, &names(options)?)?;
         maps::set_excluded(&mut ebpf, &excluded)?;
         let rings = maps::set_rings(&mut ebpf, count, options.ring_bytes / count)?;
         let hazard = if options.tls { tls::Probes::hazard() } else { None };
         let probes = if options.tls { &tls::Probes::programs(hazard)[..] } else { &[] };
-        let (socket_hook, hooks) = hooks::attach(&mut ebpf, &btf, socket_hook, probes)?;
+        let (socket_hook, hooks, links) = hooks::attach(&mut ebpf, &btf, socket_hook, probes)?;
         let ledger = PerCpuArray::try_from(maps::take(&mut ebpf, "LEDGER")?)?;
         let identities = HashMap::try_from(maps::take(&mut ebpf, "IDENTITIES")?)?;
         let tls = if options.tls {
@@ -119,9 +135,20 @@ impl Sensor {
         // SAFETY: takes no pointers.
         unsafe { libc::malloc_trim(0) };
         let maps = policy::Maps::take(&mut ebpf)?;
-        let worker = Worker::start(ebpf, tls)?;
-        let policy = Arc::new(policy::Tables::new(maps, worker.preparer()));
-        Ok(Self { rings, ledger, identities, worker, socket_hook, hooks, policy, polled: false })
+        let worker = Worker::start(ebpf, tls, links, pins.own)?;
+        let policy = Arc::new(policy::Tables::new(maps, worker.preparer(), cap_names, pins.earlier));
+        Ok(Self {
+            rings,
+            ledger,
+            identities,
+            worker,
+            socket_hook,
+            hooks,
+            policy,
+            fenced,
+            inherits,
+            polled: false,
+        })
     }
 }
 
@@ -173,6 +200,11 @@ impl crate::sensor::Sensor for Sensor {
     /// Up to a second old.
     fn program_stats(&self) -> Vec<ProgramStats> {
         self.worker.shown().programs
+    }
+
+    fn fenced(&self) -> BTreeSet<u64> {
+        let keys = self.inherits.then(|| self.fenced.keys().filter_map(Result::ok));
+        keys.into_iter().flatten().collect()
     }
 
     fn enforcer(&self) -> Option<Arc<dyn Enforcer>> {
