@@ -34,6 +34,8 @@ fn documented_lines_are_understood() {
         "weir config check --config f",
         "weir config show -o json",
         "weir explain 1 --socket /s",
+        "weir detach --all",
+        "weir detach --all --force --socket /s",
         "weir completions bash",
     ] {
         parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
@@ -52,6 +54,7 @@ fn wrong_lines_are_refused_with_exit_code_2() {
         "weir identity name bearer:1",
         "weir identity name bearer:1 a --remove",
         "weir tail --direction sideways",
+        "weir detach",
     ] {
         assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
     }
