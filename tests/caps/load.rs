@@ -12,19 +12,30 @@ pub enum Met {
     Answer(u16),
     /// The connection was cut before a byte of an answer came.
     Cut,
-    /// Bytes that are no answer, or nothing for seconds.
+    /// Nothing, for as long as the caller waits.
+    Silence,
+    /// Bytes that are no answer.
     Odd,
 }
+
+/// How long a caller waits for an answer.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// One caller with one connection, which it makes anew when it is cut.
 pub struct Caller {
     to: SocketAddr,
+    patience: Duration,
     stream: Option<TcpStream>,
 }
 
 impl Caller {
     pub fn new(to: SocketAddr) -> Self {
-        Self { to, stream: None }
+        Self::patient(to, PATIENCE)
+    }
+
+    /// One that waits `patience` for an answer.
+    pub fn patient(to: SocketAddr, patience: Duration) -> Self {
+        Self { to, patience, stream: None }
     }
 
     /// Sends the bytes of one request and waits for its answer.
@@ -36,6 +47,7 @@ impl Caller {
     pub fn call_in(&mut self, parts: &[&[u8]]) -> Met {
         let met = self.exchange(parts).unwrap_or_else(|error| match error.kind() {
             ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe => Met::Cut,
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => Met::Silence,
             _ => Met::Odd,
         });
         if !matches!(met, Met::Answer(_)) {
@@ -48,7 +60,7 @@ impl Caller {
         if self.stream.is_none() {
             let stream = TcpStream::connect(self.to)?;
             stream.set_nodelay(true)?;
-            stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+            stream.set_read_timeout(Some(self.patience))?;
             self.stream = Some(stream);
         }
         let stream = self.stream.as_mut().ok_or(ErrorKind::NotConnected)?;
@@ -82,6 +94,7 @@ impl Caller {
 pub struct Load {
     pub answered: u64,
     pub cut: u64,
+    pub silent: u64,
     pub odd: u64,
     /// From the first request to the last answer.
     pub seconds: f64,
@@ -89,14 +102,26 @@ pub struct Load {
 
 /// `callers` that call as fast as they are answered, or together `rate` times a second, for `time`.
 pub fn load(to: SocketAddr, request: &[u8], callers: usize, rate: Option<f64>, time: Duration) -> Load {
+    patient_load(to, request, callers, rate, time, PATIENCE)
+}
+
+/// The same with callers that wait `patience` for an answer.
+pub fn patient_load(
+    to: SocketAddr,
+    request: &[u8],
+    callers: usize,
+    rate: Option<f64>,
+    time: Duration,
+    patience: Duration,
+) -> Load {
     let sum = Mutex::new(Load::default());
     let start = Instant::now();
     std::thread::scope(|scope| {
         for number in 0..callers {
             let sum = &sum;
             scope.spawn(move || {
-                let mut caller = Caller::new(to);
-                let (mut answered, mut cut, mut odd) = (0, 0, 0);
+                let mut caller = Caller::patient(to, patience);
+                let (mut answered, mut cut, mut silent, mut odd) = (0, 0, 0, 0);
                 let gap = rate.map(|rate| Duration::from_secs_f64(callers as f64 / rate));
                 let mut due = gap.map(|gap| start + gap.mul_f64(number as f64 / callers as f64));
                 while start.elapsed() < time {
@@ -108,12 +133,14 @@ pub fn load(to: SocketAddr, request: &[u8], callers: usize, rate: Option<f64>, t
                     match caller.call(request) {
                         Met::Answer(200) => answered += 1,
                         Met::Cut => cut += 1,
+                        Met::Silence => silent += 1,
                         _ => odd += 1,
                     }
                 }
                 let mut sum = sum.lock().unwrap();
                 sum.answered += answered;
                 sum.cut += cut;
+                sum.silent += silent;
                 sum.odd += odd;
             });
         }
