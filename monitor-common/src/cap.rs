@@ -211,6 +211,8 @@ pub mod policy_flag {
     pub const GATE: u32 = 512;
     /// There are access levels that deny: inbound requests are always decided about before the server has them.
     pub const LEVELS: u32 = 1024;
+    /// Caps outlive the daemon (`on_exit = "keep"`): what cannot be answered without it is fenced.
+    pub const KEEP: u32 = 2048;
 }
 
 /// Key of `ACCESS`: a longest-prefix match on role and path, so the data is the role's number in network order, then the path.

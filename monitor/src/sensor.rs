@@ -1,5 +1,6 @@
 //! What the daemon needs from the kernel side: the only seam between the application and `bpf`.
 
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use monitor_common::answer::Text;
@@ -52,6 +53,8 @@ pub trait Sensor: Send {
     fn socket_hook(&self) -> &str;
     /// Run time per program.
     fn program_stats(&self) -> Vec<ProgramStats>;
+    /// Sockets, by cookie, that an earlier daemon's programs fenced and that nobody may have destroyed.
+    fn fenced(&self) -> BTreeSet<u64>;
     /// What applies caps; `None` when this sensor only observes.
     fn enforcer(&self) -> Option<Arc<dyn Enforcer>>;
 }
@@ -65,6 +68,15 @@ pub struct Need {
     pub gate: bool,
     /// Outbound requests may be denied: they are seen before they leave.
     pub early: bool,
+}
+
+/// What an earlier daemon left in the kernel for this one to go on with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inherited {
+    /// Caps whose buckets go on, and the indices of their rules.
+    pub caps: BTreeMap<String, u16>,
+    /// Credentials that servers have accepted.
+    pub accepted: HashSet<SubjectKey>,
 }
 
 /// The kernel's tables of caps, as `monitor_common::cap` describes them. Every method has taken effect when it returns.
@@ -109,11 +121,16 @@ pub trait Enforcer: Send + Sync {
     /// # Errors
     /// See [`Enforcer::rule`].
     fn accepted(&self, key: &SubjectKey, is_accepted: bool) -> anyhow::Result<()>;
-    /// Sets what there is to decide, and when the daemon was last alive.
+    /// Sets what there is to decide, and when the daemon was last alive. With the first one this daemon takes over from what
+    /// an earlier one kept.
     ///
     /// # Errors
     /// See [`Enforcer::rule`].
     fn policy(&self, policy: &Policy) -> anyhow::Result<()>;
+    /// What an earlier daemon left.
+    fn inherited(&self) -> Inherited;
+    /// Says whose rule an index is, nobody's when `name` is empty: for the next daemon to inherit.
+    fn name(&self, index: u16, name: &str);
     /// Buckets and counts of a rule begin anew.
     ///
     /// # Errors

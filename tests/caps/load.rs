@@ -12,13 +12,19 @@ pub enum Met {
     Answer(u16),
     /// The connection was cut before a byte of an answer came.
     Cut,
-    /// Bytes that are no answer, or nothing for seconds.
+    /// Nothing, for as long as the caller waits.
+    Silence,
+    /// Bytes that are no answer.
     Odd,
 }
+
+/// How long a caller waits for an answer.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// One caller with one connection, which it makes anew when it is cut.
 pub struct Caller {
     to: SocketAddr,
+    patience: Duration,
     stream: Option<TcpStream>,
     /// Connections that were made.
     pub connections: u64,
@@ -26,7 +32,12 @@ pub struct Caller {
 
 impl Caller {
     pub fn new(to: SocketAddr) -> Self {
-        Self { to, stream: None, connections: 0 }
+        Self::patient(to, PATIENCE)
+    }
+
+    /// One that waits `patience` for an answer.
+    pub fn patient(to: SocketAddr, patience: Duration) -> Self {
+        Self { to, patience, stream: None, connections: 0 }
     }
 
     /// The next request gets a connection of its own.
@@ -43,6 +54,7 @@ impl Caller {
     pub fn call_in(&mut self, parts: &[&[u8]]) -> Met {
         let met = self.exchange(parts).unwrap_or_else(|error| match error.kind() {
             ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe => Met::Cut,
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => Met::Silence,
             _ => Met::Odd,
         });
         if !matches!(met, Met::Answer(_)) {
@@ -55,7 +67,7 @@ impl Caller {
         if self.stream.is_none() {
             let stream = TcpStream::connect(self.to)?;
             stream.set_nodelay(true)?;
-            stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+            stream.set_read_timeout(Some(self.patience))?;
             self.stream = Some(stream);
             self.connections += 1;
         }
@@ -94,11 +106,13 @@ pub struct Offer {
     pub time: Duration,
     /// Every request has a connection of its own.
     pub fresh: bool,
+    /// How long a caller waits for an answer.
+    pub patience: Duration,
 }
 
 impl Default for Offer {
     fn default() -> Self {
-        Self { callers: 1, rate: None, time: Duration::from_secs(3), fresh: false }
+        Self { callers: 1, rate: None, time: Duration::from_secs(3), fresh: false, patience: PATIENCE }
     }
 }
 
@@ -111,6 +125,7 @@ pub struct Load {
     /// Connections that were made.
     pub connections: u64,
     pub cut: u64,
+    pub silent: u64,
     pub odd: u64,
     /// From the first request to the last answer.
     pub seconds: f64,
@@ -147,6 +162,7 @@ struct Part {
     refused: u64,
     connections: u64,
     cut: u64,
+    silent: u64,
     odd: u64,
     first_met: Option<Instant>,
     last_cut: Option<Instant>,
@@ -179,6 +195,7 @@ pub fn load(to: SocketAddr, request: &[u8], offer: Offer) -> Load {
         refused: sum(|part| part.refused),
         connections: sum(|part| part.connections),
         cut: sum(|part| part.cut),
+        silent: sum(|part| part.silent),
         odd: sum(|part| part.odd),
         seconds,
         sure: sure.unwrap_or_default().as_secs_f64(),
@@ -187,7 +204,7 @@ pub fn load(to: SocketAddr, request: &[u8], offer: Offer) -> Load {
 }
 
 fn call(to: SocketAddr, request: &[u8], offer: Offer, start: Instant, number: usize) -> Part {
-    let mut caller = Caller::new(to);
+    let mut caller = Caller::patient(to, offer.patience);
     let mut part = Part::default();
     let gap = offer.rate.map(|rate| Duration::from_secs_f64(offer.callers as f64 / rate));
     let mut due = gap.map(|gap| start + gap.mul_f64(number as f64 / offer.callers as f64));
@@ -214,6 +231,7 @@ fn call(to: SocketAddr, request: &[u8], offer: Offer, start: Instant, number: us
                 part.cut += 1;
                 part.last_cut = Some(sent);
             }
+            Met::Silence => part.silent += 1,
             _ => part.odd += 1,
         }
         part.first_met.get_or_insert_with(Instant::now);

@@ -267,11 +267,16 @@ impl Weir {
     }
 
     /// Ends the daemon without a chance to clean up; returns the kernel objects that it had.
-    pub fn kill(mut self) -> (Place, Vec<bpf::Object>) {
+    pub fn kill(self) -> (Place, Vec<bpf::Object>) {
+        self.leave(libc::SIGKILL)
+    }
+
+    /// Ends the daemon by a signal; returns the kernel objects that it had, some of which may be pinned.
+    pub fn leave(mut self, signal: i32) -> (Place, Vec<bpf::Object>) {
         let held = bpf::held_by(self.pid());
         self.stopped = true;
         // The kernel removes probe after probe, and waits for all CPUs each time: seconds, and many more under load.
-        self.daemon.signal(libc::SIGKILL);
+        self.daemon.signal(signal);
         self.daemon.wait(LIMIT * 5);
         (self.place.clone(), held)
     }

@@ -118,6 +118,12 @@ pub fn is_answering() -> bool {
     policy().is_some_and(|flags| flags & (policy_flag::GATE | policy_flag::LEVELS) != 0)
 }
 
+/// Whether what is denied stays denied without the daemon.
+#[inline(always)]
+pub fn outlives() -> bool {
+    policy().is_some_and(|flags| flags & policy_flag::KEEP != 0)
+}
+
 /// Whether the daemon is alive, or its lease has not run out.
 #[inline(always)]
 pub fn is_in_force(now: u64) -> bool {

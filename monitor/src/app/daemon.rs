@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use super::{clock, losses, settings};
 use crate::caps::{Change, Engine};
-use crate::config::Config;
+use crate::config::{Config, Enforce};
 use crate::core::{ByDirection, Core, Remembered, Span, Summary};
 use crate::metrics::{Durations, Events, IdentitySeries, RequestSeries, Snapshot};
 use crate::output::NameRow;
@@ -237,7 +237,7 @@ impl Daemon {
         next.identity.trusted_proxies.clone_from(&new.identity.trusted_proxies);
         next.role.clone_from(&new.role);
         next.cap.clone_from(&new.cap);
-        next.enforce.clone_from(&new.enforce);
+        next.enforce = Enforce { on_exit: config.enforce.on_exit, ..new.enforce };
         {
             let mut caps = self.caps();
             caps.configure(&next, &settings::core(&next, &names, self.key)).map_err(anyhow::Error::msg)?;
@@ -248,7 +248,7 @@ impl Daemon {
         config.route = new.route;
         (config.limits, config.history) = (new.limits, new.history);
         (config.role, config.cap) = (new.role, new.cap);
-        (config.listener, config.enforce) = (new.listener, new.enforce);
+        (config.listener, config.enforce) = (new.listener, next.enforce);
         self.core().reconfigure(settings::core(&config, &names, self.key));
         *lock(&self.names) = names;
         self.reload_ok.store(true, Ordering::Relaxed);

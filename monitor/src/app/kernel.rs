@@ -1,16 +1,20 @@
 //! Starts the kernel side as the configuration wants it.
 
-use crate::bpf;
-use crate::config::Config;
+use crate::bpf::{self, pins};
+use crate::config::{Config, OnExit};
 use crate::core::SipKey;
 use crate::sensor::Sensor;
 
 /// Loads and attaches the kernel side.
 pub fn start(config: &Config, own_port: u16, key: [u8; 16]) -> anyhow::Result<Box<dyn Sensor>> {
-    Ok(Box::new(bpf::Sensor::start(&options(config, own_port, key))?))
+    let pins = match config.enforce.on_exit {
+        OnExit::Open => pins::Mode::Open,
+        OnExit::Keep => pins::Mode::Keep,
+    };
+    Ok(Box::new(bpf::Sensor::start(&options(config, own_port, key, pins))?))
 }
 
-fn options(config: &Config, own_port: u16, key: [u8; 16]) -> bpf::Options {
+fn options(config: &Config, own_port: u16, key: [u8; 16], pins: pins::Mode) -> bpf::Options {
     bpf::Options {
         ring_bytes: ring_bytes(config),
         own_port,
@@ -21,6 +25,7 @@ fn options(config: &Config, own_port: u16, key: [u8; 16]) -> bpf::Options {
         cookies: config.identity.cookies.clone(),
         key: SipKey::from_bytes(key).words(),
         listeners: listeners(config),
+        pins,
     }
 }
 
@@ -42,7 +47,7 @@ fn ring_bytes(config: &Config) -> u32 {
 /// # Errors
 /// Why it cannot be loaded or attached.
 pub fn try_sensor(config: &Config) -> anyhow::Result<String> {
-    let sensor = start(config, 0, [0; 16])?;
+    let sensor = bpf::Sensor::start(&options(config, 0, [0; 16], pins::Mode::Ignore))?;
     Ok(sensor.socket_hook().to_owned())
 }
 
@@ -51,7 +56,7 @@ pub fn try_sensor(config: &Config) -> anyhow::Result<String> {
 /// # Errors
 /// Why not even its tables can be made.
 pub fn try_enforcement(config: &Config) -> anyhow::Result<bpf::trial::Trial> {
-    let mut options = options(config, 0, [0; 16]);
+    let mut options = options(config, 0, [0; 16], pins::Mode::Ignore);
     // nothing is recorded
     options.ring_bytes = RING_BYTES_LEAST;
     bpf::trial::Trial::run(&options)

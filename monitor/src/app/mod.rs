@@ -98,8 +98,9 @@ impl App {
         let daemon = Arc::new(Daemon::new(config.clone())?);
         let sensor = sensor(&config, metrics.local_addr()?.port(), daemon.key())?;
         daemon.enforce(sensor.enforcer())?;
-        let drain =
-            Drain::new(sensor, Arc::clone(&daemon), config.observe.drain_interval.0, Destroyer::start()?);
+        let destroyer = Destroyer::start()?;
+        destroyer.destroy_fenced(sensor.fenced());
+        let drain = Drain::new(sensor, Arc::clone(&daemon), config.observe.drain_interval.0, destroyer);
         Ok(Self { daemon, origin, drain, metrics, control, hangup })
     }
 

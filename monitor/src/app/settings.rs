@@ -33,6 +33,7 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
         ("[identity] headers", old.identity.headers != new.identity.headers),
         ("[identity] query_keys", old.identity.query_keys != new.identity.query_keys),
         ("[identity] cookies", old.identity.cookies != new.identity.cookies),
+        ("[enforce] on_exit", old.enforce.on_exit != new.enforce.on_exit),
         ("[log]", old.log != new.log),
     ];
     changed.iter().filter(|(_, changed)| *changed).map(|(key, _)| (*key).to_owned()).collect()

@@ -4,9 +4,11 @@ use std::fs::File;
 
 use anyhow::{Context as _, Result, anyhow};
 use aya::Ebpf;
+use aya::programs::links::FdLink;
 use aya::programs::{CgroupAttachMode, CgroupSkb, CgroupSkbAttachType};
 
 use super::hooks::describe;
+use super::pins::Held;
 use crate::view::HookRow;
 use crate::workload::cgroup2_root;
 
@@ -18,32 +20,35 @@ pub const FENCES: [Program; 2] =
 /// The gate.
 pub const GATE: [Program; 1] = [("gate_in", CgroupSkbAttachType::Ingress)];
 
-/// Loads and attaches programs, all or none. They stay until the object is dropped.
+/// Loads and attaches programs, all or none. They stay until their links are dropped.
 ///
 /// # Errors
 /// What is missing.
-pub fn attach(ebpf: &mut Ebpf, programs: &[Program]) -> Result<Vec<HookRow>> {
-    let rows: Result<Vec<_>> = programs.iter().map(|program| attach_one(ebpf, program)).collect();
-    if rows.is_err() {
+pub fn attach(ebpf: &mut Ebpf, programs: &[Program]) -> Result<(Vec<HookRow>, Vec<Held>)> {
+    let attached: Result<Vec<_>> = programs.iter().map(|program| attach_one(ebpf, program)).collect();
+    if attached.is_err() {
         for (name, _) in programs {
             if let Some(Ok(program)) = ebpf.program_mut(name).map(<&mut CgroupSkb>::try_from) {
                 let _ = program.unload();
             }
         }
     }
-    rows
+    Ok(attached?.into_iter().unzip())
 }
 
-fn attach_one(ebpf: &mut Ebpf, (name, side): &Program) -> Result<HookRow> {
+fn attach_one(ebpf: &mut Ebpf, (name, side): &Program) -> Result<(HookRow, Held)> {
     let root = cgroup2_root().context("no cgroup2 file system is mounted: nothing can be denied")?;
     let cgroup = File::open(&root).with_context(|| format!("cannot open {}", root.display()))?;
     let program = ebpf.program_mut(name).context("the kernel side lacks one of its programs")?;
     let program: &mut CgroupSkb = program.try_into()?;
     program.load().map_err(|error| anyhow!("cannot load {name}: {}", describe(&error)))?;
-    program
+    let link = program
         .attach(&cgroup, *side, CgroupAttachMode::Single)
+        .and_then(|id| program.take_link(id))
         .map_err(|error| anyhow!("cannot attach {name} to {}: {}", root.display(), describe(&error)))?;
-    Ok(HookRow { name: (*name).into(), target: root.display().to_string(), mandatory: true, attached: true })
+    let row =
+        HookRow { name: (*name).into(), target: root.display().to_string(), mandatory: true, attached: true };
+    Ok((row, FdLink::try_from(link)?.into()))
 }
 
 /// The row of a program that this kernel does not take.

@@ -4,11 +4,13 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
+use aya::programs::links::FdLink;
 use aya::programs::{BtfTracePoint, FEntry, FExit, Program, ProgramError, UProbe};
 use aya::{Btf, Ebpf};
 use tracing::debug;
 
 use super::offsets;
+use super::pins::Held;
 use crate::view::HookRow;
 
 /// Form of the socket hook. Both give the same results.
@@ -37,19 +39,24 @@ struct Hook {
     target: &'static str,
     kind: Kind,
     mandatory: bool,
+    /// It only reports: it need not outlive the daemon.
+    reports: bool,
 }
 
 const fn tracepoint(program: &'static str, target: &'static str) -> Hook {
-    Hook { program, target, kind: Kind::Tracepoint, mandatory: true }
+    Hook { program, target, kind: Kind::Tracepoint, mandatory: true, reports: false }
+}
+const fn report(program: &'static str, target: &'static str) -> Hook {
+    Hook { reports: true, ..tracepoint(program, target) }
 }
 const fn exit(program: &'static str, target: &'static str, mandatory: bool) -> Hook {
-    Hook { program, target, kind: Kind::FunctionExit, mandatory }
+    Hook { program, target, kind: Kind::FunctionExit, mandatory, reports: false }
 }
 
 const LIFE: &[Hook] = &[
-    tracepoint("tcp_destroy", "tcp_destroy_sock"),
-    tracepoint("process_exec", "sched_process_exec"),
-    tracepoint("process_exit", "sched_process_exit"),
+    report("tcp_destroy", "tcp_destroy_sock"),
+    report("process_exec", "sched_process_exec"),
+    report("process_exit", "sched_process_exit"),
 ];
 const SOCKET_TRACEPOINTS: &[Hook] =
     &[tracepoint("sock_recv", "sock_recv_length"), tracepoint("sock_send", "sock_send_length")];
@@ -65,19 +72,19 @@ const SOCKET_EXITS: &[Hook] = &[
 /// Sees a send before it leaves: a tracepoint since 6.16, else the function's entry where that is allowed.
 const SENDS: [Hook; 2] = [
     tracepoint("send_piece", "tcp_sendmsg_locked"),
-    Hook { program: "send_begin", target: "tcp_sendmsg", kind: Kind::FunctionEntry, mandatory: true },
+    Hook { kind: Kind::FunctionEntry, ..tracepoint("send_begin", "tcp_sendmsg") },
 ];
 
 /// Loads and attaches the hook that sees a send before it leaves, in the form that this kernel has.
 ///
 /// # Errors
 /// Why neither form works.
-pub fn attach_sends(ebpf: &mut Ebpf, btf: &Btf) -> Result<HookRow> {
+pub fn attach_sends(ebpf: &mut Ebpf, btf: &Btf) -> Result<(HookRow, Option<Held>)> {
     let mut why = Vec::new();
     for hook in SENDS {
         let program = ebpf.program_mut(hook.program).context("the kernel side lacks one of its programs")?;
         match hook.load(program, btf).and_then(|()| hook.attach(Some(program))) {
-            Ok(()) => return Ok(hook.row(true)),
+            Ok(link) => return Ok((hook.row(true), link)),
             Err(error) => why.push(format!("{}: {}", hook.target, describe(&error))),
         }
     }
@@ -106,43 +113,28 @@ impl SocketHook {
     }
 }
 
+/// What attaching the hooks gave: the form of the socket hook, the hooks, the links of those that decide.
+pub type Attached = (SocketHook, Vec<HookRow>, Vec<Held>);
+
 /// Loads every program, then attaches the hooks; `probes` are loaded only. Falls back to the other form of the socket hook when
 /// the first is refused.
-pub fn attach(
-    ebpf: &mut Ebpf,
-    btf: &Btf,
-    first: SocketHook,
-    probes: &[&'static str],
-) -> Result<(SocketHook, Vec<HookRow>)> {
+pub fn attach(ebpf: &mut Ebpf, btf: &Btf, first: SocketHook, probes: &[&'static str]) -> Result<Attached> {
     let other = match first {
         SocketHook::Tracepoint => SocketHook::FunctionExit,
-        SocketHook::FunctionExit => return Ok((first, attach_form(ebpf, btf, first, probes)?)),
+        SocketHook::FunctionExit => return attach_form(ebpf, btf, first, probes),
     };
-    match attach_form(ebpf, btf, first, probes) {
-        Ok(rows) => Ok((first, rows)),
-        Err(error) => {
-            unload(ebpf);
-            let context = || format!("tracepoint form failed ({error:#}) and so did the fexit form");
-            Ok((other, attach_form(ebpf, btf, other, probes).with_context(context)?))
-        }
-    }
+    attach_form(ebpf, btf, first, probes).or_else(|error| {
+        unload(ebpf);
+        let context = || format!("tracepoint form failed ({error:#}) and so did the fexit form");
+        attach_form(ebpf, btf, other, probes).with_context(context)
+    })
 }
 
-fn attach_form(
-    ebpf: &mut Ebpf,
-    btf: &Btf,
-    form: SocketHook,
-    probes: &[&'static str],
-) -> Result<Vec<HookRow>> {
-    let probes = probes.iter().map(|program| Hook {
-        program,
-        target: "libraries",
-        kind: Kind::Probe,
-        mandatory: true,
-    });
+fn attach_form(ebpf: &mut Ebpf, btf: &Btf, form: SocketHook, probes: &[&'static str]) -> Result<Attached> {
+    let probes = probes.iter().map(|program| Hook { kind: Kind::Probe, ..tracepoint(program, "libraries") });
     let hooks: Vec<_> = form.hooks().iter().chain(LIFE).copied().chain(probes).collect();
     let mut results = load(ebpf, btf, &hooks)?;
-    let mut rows = Vec::new();
+    let (mut rows, mut links) = (Vec::new(), Vec::new());
     for hook in &hooks {
         let loaded = results.remove(hook.program).unwrap_or(Err(ProgramError::NotLoaded));
         let result = loaded.and_then(|()| hook.attach(ebpf.program_mut(hook.program)));
@@ -154,8 +146,9 @@ fn attach_form(
         if !matches!(hook.kind, Kind::Probe) {
             rows.push(hook.row(result.is_ok()));
         }
+        links.extend(result.ok().flatten());
     }
-    Ok(rows)
+    Ok((form, rows, links))
 }
 
 /// The verifier takes most of the start: each program is verified on a thread of its own.
@@ -212,14 +205,31 @@ impl Hook {
         result
     }
 
-    fn attach(&self, program: Option<&mut Program>) -> Result<(), ProgramError> {
+    /// The link of a program that decides; that of another stays with it.
+    fn attach(&self, program: Option<&mut Program>) -> Result<Option<Held>, ProgramError> {
         let program = program.ok_or(ProgramError::NotLoaded)?;
-        match self.kind {
-            Kind::Tracepoint => <&mut BtfTracePoint>::try_from(program)?.attach().map(drop),
-            Kind::FunctionEntry => <&mut FEntry>::try_from(program)?.attach().map(drop),
-            Kind::FunctionExit => <&mut FExit>::try_from(program)?.attach().map(drop),
-            Kind::Probe => Ok(()),
-        }
+        let link: FdLink = match self.kind {
+            Kind::Tracepoint => {
+                let program = <&mut BtfTracePoint>::try_from(program)?;
+                let link = program.attach()?;
+                if self.reports {
+                    return Ok(None);
+                }
+                program.take_link(link)?.into()
+            }
+            Kind::FunctionEntry => {
+                let program = <&mut FEntry>::try_from(program)?;
+                let link = program.attach()?;
+                program.take_link(link)?.into()
+            }
+            Kind::FunctionExit => {
+                let program = <&mut FExit>::try_from(program)?;
+                let link = program.attach()?;
+                program.take_link(link)?.into()
+            }
+            Kind::Probe => return Ok(None),
+        };
+        Ok(Some(link.into()))
     }
 }
 

@@ -7,12 +7,14 @@ mod hooks;
 mod maps;
 pub mod merge;
 mod offsets;
+pub mod pins;
 mod policy;
 mod ring;
 mod tls;
 pub mod trial;
 mod worker;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
@@ -25,6 +27,7 @@ use monitor_common::ledger::Counter;
 
 use self::maps::Plain;
 use self::merge::Merge;
+use self::pins::Pins;
 use self::ring::MappedRing;
 use self::worker::{ProcessEvent, Worker};
 use crate::core::KernelIdentity;
@@ -58,9 +61,11 @@ pub struct Options {
     pub key: [u64; 2],
     /// Listeners whose denied callers are answered.
     pub listeners: Vec<answer::Listener>,
+    /// What becomes of pinned programs.
+    pub pins: pins::Mode,
 }
 
-/// The loaded and attached kernel side. Dropping it detaches everything.
+/// The loaded and attached kernel side. Dropping it detaches everything that is not pinned.
 pub struct Sensor {
     rings: Merge<MappedRing>,
     ledger: PerCpuArray<MapData, u64>,
@@ -70,6 +75,10 @@ pub struct Sensor {
     hooks: Vec<HookRow>,
     policy: Arc<policy::Tables>,
     tokens: answer::Tokens,
+    /// Sockets with a fence, by cookie.
+    fenced: HashMap<MapData, u64, u32>,
+    /// Some fences are an earlier daemon's.
+    inherits: bool,
     polled: bool,
 }
 
@@ -79,10 +88,11 @@ impl Sensor {
     /// # Errors
     /// One line that says what is missing and what to do.
     pub fn start(options: &Options) -> Result<Self> {
-        let Loaded { mut ebpf, btf, rings, socket_hook } = Loaded::new(options)?;
+        let Loaded { mut ebpf, btf, rings, pins, cap_names, fenced, socket_hook } = Loaded::new(options)?;
+        let inherits = !pins.shared().is_empty();
         let hazard = if options.tls { tls::Probes::hazard() } else { None };
         let probes = if options.tls { &tls::Probes::programs(hazard)[..] } else { &[] };
-        let (socket_hook, hooks) = hooks::attach(&mut ebpf, &btf, socket_hook, probes)?;
+        let (socket_hook, hooks, links) = hooks::attach(&mut ebpf, &btf, socket_hook, probes)?;
         let ledger = PerCpuArray::try_from(maps::take(&mut ebpf, "LEDGER")?)?;
         let identities = HashMap::try_from(maps::take(&mut ebpf, "IDENTITIES")?)?;
         let tls = if options.tls {
@@ -103,9 +113,21 @@ impl Sensor {
             socket_hook,
             tokens: Arc::clone(&tokens),
         };
-        let worker = Worker::start(ebpf, tls, answering)?;
-        let policy = Arc::new(policy::Tables::new(maps, worker.preparer()));
-        Ok(Self { rings, ledger, identities, worker, socket_hook, hooks, policy, tokens, polled: false })
+        let worker = Worker::start(ebpf, tls, answering, links, pins.own)?;
+        let policy = Arc::new(policy::Tables::new(maps, worker.preparer(), cap_names, pins.earlier));
+        Ok(Self {
+            rings,
+            ledger,
+            identities,
+            worker,
+            socket_hook,
+            hooks,
+            policy,
+            tokens,
+            fenced,
+            inherits,
+            polled: false,
+        })
     }
 }
 
@@ -114,6 +136,12 @@ struct Loaded {
     ebpf: Ebpf,
     btf: Btf,
     rings: Merge<MappedRing>,
+    /// What outlives the daemon, and what outlived an earlier one.
+    pins: Pins,
+    /// Which cap has which index, for whoever comes next.
+    cap_names: Option<pins::CapNames>,
+    /// Sockets with a fence, by cookie.
+    fenced: HashMap<MapData, u64, u32>,
     /// What the kernel's types say; trying decides.
     socket_hook: SocketHook,
 }
@@ -137,7 +165,11 @@ impl Loaded {
         config.excluded = excluded.len() as u32;
         let count = maps::ring_count(options.ring_bytes);
         config.ring_mask = count - 1;
+        let mut pins = Pins::open(options.pins);
         let mut loader = loader.map_err(|_| anyhow::anyhow!("reading the kernel's BTF failed"))?;
+        for (name, path) in pins.shared() {
+            loader.map_pin_path(name, path);
+        }
         let config = Plain(config);
         let mut ebpf = loader
             .override_global("CONFIG", &config, true)
@@ -146,10 +178,12 @@ impl Loaded {
             .allow_unsupported_maps() // task storage: created like any map, only the kernel side uses it
             .load(OBJECT)
             .map_err(explain)?;
+        let cap_names = pins.keep_maps(&ebpf);
+        let fenced = HashMap::try_from(maps::take(&mut ebpf, "FENCED")?)?;
         maps::set_names(&mut ebpf, &names(options)?)?;
         maps::set_excluded(&mut ebpf, &excluded)?;
         let rings = maps::set_rings(&mut ebpf, count, options.ring_bytes / count)?;
-        Ok(Self { ebpf, btf, rings, socket_hook })
+        Ok(Self { ebpf, btf, rings, pins, cap_names, fenced, socket_hook })
     }
 }
 
@@ -201,6 +235,11 @@ impl crate::sensor::Sensor for Sensor {
     /// Up to a second old.
     fn program_stats(&self) -> Vec<ProgramStats> {
         self.worker.shown().programs
+    }
+
+    fn fenced(&self) -> BTreeSet<u64> {
+        let keys = self.inherits.then(|| self.fenced.keys().filter_map(Result::ok));
+        keys.into_iter().flatten().collect()
     }
 
     fn enforcer(&self) -> Option<Arc<dyn Enforcer>> {

@@ -10,11 +10,13 @@ use monitor_common::answer::Text;
 use monitor_common::cap::{
     self, Bucket, BucketKey, PATH, PathValue, Policy, Rule, Subject, SubjectKey, VERDICTS,
 };
+use tracing::warn;
 
 use super::maps::{Plain, take};
+use super::pins::{self, CapNames, Earlier};
 use super::worker::Preparer;
 use crate::caps::{NetworkEntry, PathEntry, network_key};
-use crate::sensor::{Enforcer, Need};
+use crate::sensor::{Enforcer, Inherited, Need};
 
 // SAFETY: `repr(C)`, integers only, no padding: any bytes are a value and every byte is initialised.
 unsafe impl aya::Pod for Plain<Rule> {}
@@ -80,17 +82,25 @@ impl Maps {
 pub struct Tables {
     maps: Mutex<Maps>,
     preparer: Preparer,
+    /// Where the next daemon finds which cap has which index, if caps are to outlive this one.
+    names: Mutex<Option<CapNames>>,
+    /// What an earlier daemon kept, until this one's first policy.
+    earlier: Mutex<Option<Earlier>>,
 }
 
 impl Tables {
     /// Tables over `maps`.
-    pub fn new(maps: Maps, preparer: Preparer) -> Self {
-        Self { maps: Mutex::new(maps), preparer }
+    pub fn new(maps: Maps, preparer: Preparer, names: Option<CapNames>, earlier: Option<Earlier>) -> Self {
+        Self { maps: Mutex::new(maps), preparer, names: Mutex::new(names), earlier: Mutex::new(earlier) }
     }
 
     fn maps(&self) -> MutexGuard<'_, Maps> {
-        self.maps.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.maps)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// An entry that is to go and is not there has gone. Whether it was there.
@@ -180,7 +190,29 @@ impl Enforcer for Tables {
     }
 
     fn policy(&self, policy: &Policy) -> Result<()> {
-        Ok(self.maps().policy.set(0, Plain(*policy), 0)?)
+        let earlier = lock(&self.earlier).take();
+        if let Some(earlier) = &earlier {
+            earlier.switch_off();
+        }
+        self.maps().policy.set(0, Plain(*policy), 0)?;
+        if let Some(earlier) = earlier {
+            earlier.remove();
+        }
+        Ok(())
+    }
+
+    fn inherited(&self) -> Inherited {
+        let caps = lock(&self.earlier).as_ref().map(Earlier::caps).unwrap_or_default();
+        let accepted = self.maps().accepted.keys().filter_map(Result::ok).map(|key| key.0).collect();
+        Inherited { caps, accepted }
+    }
+
+    fn name(&self, index: u16, name: &str) {
+        if let Some(names) = &mut *lock(&self.names)
+            && let Err(error) = names.set(u32::from(index) + 1, pins::padded(name), 0)
+        {
+            warn!("the bucket of cap {name:?} is not found again after a restart: {error}");
+        }
     }
 
     fn reset(&self, index: u16) -> Result<()> {

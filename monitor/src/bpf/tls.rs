@@ -11,11 +11,13 @@ use anyhow::{Context as _, Result};
 use aya::Ebpf;
 use aya::maps::MapData;
 use aya::programs::UProbe;
-use aya::programs::uprobe::{UProbeAttachPoint, UProbeLink, UProbeScope};
+use aya::programs::links::FdLink;
+use aya::programs::uprobe::{UProbeAttachPoint, UProbeScope};
 use monitor_common::kernel::{TlsKey, tls_site};
 use tracing::{debug, info, warn};
 
 use super::maps::{self, Plain, TlsConn, TlsPeer};
+use super::pins::Held;
 use crate::probes::discover::{Scan, Scanner, Target};
 use crate::probes::file::FileId;
 use crate::probes::standard::standard_libraries;
@@ -81,12 +83,12 @@ pub struct Probes {
     purged: Instant,
 }
 
-/// The probes in one file. Dropping the links removes them.
+/// The probes in one file.
 struct Attached {
     row: HookRow,
     target: Target,
     set: u32,
-    links: Vec<UProbeLink>,
+    links: Vec<Held>,
 }
 
 impl Probes {
@@ -147,6 +149,11 @@ impl Probes {
         self.attached.values().map(|attached| attached.row.clone())
     }
 
+    /// The links of all probes.
+    pub fn links(&mut self) -> impl Iterator<Item = &mut Held> {
+        self.attached.values_mut().flat_map(|attached| &mut attached.links)
+    }
+
     /// How long nothing will be due.
     pub fn idle_for(&self) -> Duration {
         self.watcher.next_at().saturating_sub(self.started.elapsed()).max(MIN_IDLE)
@@ -198,8 +205,8 @@ impl Probes {
     }
 
     fn apply(&mut self, ebpf: &mut Ebpf, scan: Scan) {
-        for id in scan.gone {
-            self.attached.remove(&id);
+        for attached in scan.gone.iter().filter_map(|id| self.attached.remove(id)) {
+            attached.links.into_iter().for_each(Held::detach);
         }
         for target in scan.new {
             if self.exclude.contains(&target.path) {
@@ -285,11 +292,12 @@ fn attach_early(ebpf: &mut Ebpf, attached: &mut Attached) -> Result<()> {
     Ok(())
 }
 
-fn attach_one(ebpf: &mut Ebpf, name: &str, path: &Path, offset: u64, cookie: u64) -> Result<UProbeLink> {
+fn attach_one(ebpf: &mut Ebpf, name: &str, path: &Path, offset: u64, cookie: u64) -> Result<Held> {
     let program = program(ebpf, name)?;
     let point = UProbeAttachPoint { location: offset.into(), cookie: Some(cookie) };
     let attached = program.attach(point, path, UProbeScope::AllProcesses);
-    Ok(attached.and_then(|id| program.take_link(id))?)
+    let link = attached.and_then(|id| program.take_link(id))?;
+    Ok(FdLink::try_from(link)?.into())
 }
 
 /// What the kernel side must know about a site.

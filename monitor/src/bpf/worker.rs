@@ -12,6 +12,7 @@ use tracing::warn;
 
 use super::answer::{Answers, Listener, Tokens};
 use super::hooks::SocketHook;
+use super::pins::{Held, Own};
 use super::tls::Probes;
 use super::{answer, fence, hooks};
 use crate::sensor::{Need, ProgramStats};
@@ -63,13 +64,21 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Hands the loaded programs to a new thread.
-    pub fn start(ebpf: Ebpf, probes: Option<Probes>, answering: Answering) -> Result<Self> {
+    /// Hands the loaded programs, the links of those that decide and the set to pin them in to a new thread.
+    pub fn start(
+        ebpf: Ebpf,
+        probes: Option<Probes>,
+        answering: Answering,
+        links: Vec<Held>,
+        own: Option<Own>,
+    ) -> Result<Self> {
         let (events, inbox) = channel();
         let shown = Arc::new(Mutex::new(Shown::default()));
         let job = Job {
             ebpf,
             probes,
+            links,
+            own,
             fences: Vec::new(),
             gate: Vec::new(),
             early: None,
@@ -139,6 +148,10 @@ impl Drop for Worker {
 struct Job {
     ebpf: Ebpf,
     probes: Option<Probes>,
+    /// Of all that decides but the probes.
+    links: Vec<Held>,
+    /// Where they are pinned, if they are to outlive the daemon.
+    own: Option<Own>,
     /// The fences, once they are attached.
     fences: Vec<HookRow>,
     /// The gate, once it is attached.
@@ -164,7 +177,13 @@ impl Job {
             while let Ok(event) = inbox.try_recv() {
                 self.take(event);
             }
-            let found = self.probes.as_mut().is_some_and(|probes| probes.maintain(&mut self.ebpf));
+            let found = self.maintain();
+            if found
+                && self.own.as_ref().is_some_and(Own::is_active)
+                && let Err(error) = self.pin()
+            {
+                warn!("a library's probes do not outlive the daemon: {error:#}");
+            }
             if found || shown.elapsed() >= STATISTICS {
                 self.open_answers();
                 self.show();
@@ -184,16 +203,26 @@ impl Job {
         }
     }
 
+    fn maintain(&mut self) -> bool {
+        self.probes.as_mut().is_some_and(|probes| probes.maintain(&mut self.ebpf))
+    }
+
     fn prepare(&mut self, need: Need) -> Result<()> {
         if need.fences && self.fences.is_empty() {
-            self.fences = fence::attach(&mut self.ebpf, &fence::FENCES)?;
+            // requests of a library that is not found yet would pass
+            self.maintain();
+            let (rows, links) = fence::attach(&mut self.ebpf, &fence::FENCES)?;
+            self.fences = rows;
+            self.links.extend(links);
         }
         if need.gate && self.gate.is_empty() {
             // without it requests are denied when the server has read them
-            self.gate = fence::attach(&mut self.ebpf, &fence::GATE).unwrap_or_else(|error| {
+            let (rows, links) = fence::attach(&mut self.ebpf, &fence::GATE).unwrap_or_else(|error| {
                 warn!("the server sees inbound requests before they are denied, their answers are cut: {error:#}");
-                vec![fence::missing("gate_in")]
+                (vec![fence::missing("gate_in")], Vec::new())
             });
+            self.gate = rows;
+            self.links.extend(links);
         }
         if need.gate && self.answers.is_none() && !self.answering.listeners.is_empty() {
             let answers = self.start_answers();
@@ -204,6 +233,9 @@ impl Job {
         }
         if need.early && self.early.is_none() {
             self.start_early()?;
+        }
+        if need.fences {
+            self.pin()?;
         }
         self.show();
         Ok(())
@@ -224,9 +256,17 @@ impl Job {
         }
     }
 
+    /// What decides outlives the daemon from now on, if it is to.
+    fn pin(&mut self) -> Result<()> {
+        let Some(own) = &mut self.own else { return Ok(()) };
+        let probes = self.probes.iter_mut().flat_map(Probes::links);
+        own.pin(self.links.iter_mut().chain(probes))
+    }
+
     fn start_early(&mut self) -> Result<()> {
         let btf = Btf::from_sys_fs().context("cannot read the kernel's BTF")?;
-        let row = hooks::attach_sends(&mut self.ebpf, &btf)?;
+        let (row, link) = hooks::attach_sends(&mut self.ebpf, &btf)?;
+        self.links.extend(link);
         if let Some(probes) = &mut self.probes {
             probes.start_early(&mut self.ebpf)?;
         }

@@ -8,8 +8,8 @@ use monitor_common::cap::{Rule, Subject, SubjectKey, policy_flag};
 use super::compile::Tables;
 use crate::sensor::Enforcer;
 
-/// Writes what differs between `old` and `new`. `fresh`: rules that take the place of another cap's; `accepted`: credentials
-/// that servers have accepted.
+/// Writes what differs between `old` and `new`. `fresh`: rules whose buckets begin anew; `accepted`: credentials that servers have
+/// accepted.
 ///
 /// # Errors
 /// What the kernel refuses; what was written before stays.
@@ -21,7 +21,7 @@ pub(super) fn apply(
     accepted: &HashSet<SubjectKey>,
 ) -> anyhow::Result<()> {
     for (index, rule) in &new.rules {
-        if !old.rules.contains_key(index) || fresh.contains(index) {
+        if fresh.contains(index) {
             enforcer.reset(*index)?;
         }
         if old.rules.get(index) != Some(rule) {

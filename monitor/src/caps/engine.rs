@@ -13,9 +13,9 @@ use super::apply::apply;
 use super::compile::{Inputs, Tables, compile};
 use super::rates::Rates;
 use super::subjects::Resolver;
-use crate::config::{Action, Cap, Config, Enforce, Role};
+use crate::config::{Action, Cap, Config, Enforce, OnExit, Role};
 use crate::core::{Settings, SipKey};
-use crate::sensor::{Enforcer, Need};
+use crate::sensor::{Enforcer, Inherited, Need};
 use crate::state::CapsFile;
 
 /// Most caps.
@@ -23,8 +23,8 @@ const CAPS: usize = monitor_common::cap::RULES as usize;
 /// Most accepted credentials that are remembered by name, and most that are known to the kernel.
 const CLAIMS: usize = 32_768;
 const ACCEPTED: usize = monitor_common::cap::EACH as usize;
-/// Without a sign of life for so long the kernel side denies nothing any more.
-pub const LEASE: Duration = Duration::from_secs(3);
+/// Without a sign of life for so long the kernel side denies nothing any more, unless it is to outlive the daemon.
+const OPEN_LEASE: Duration = Duration::from_secs(3);
 
 /// A credential that a server has accepted, and what it claims.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -202,6 +202,12 @@ impl Wanted {
         }
         Ok(())
     }
+
+    /// The indices that were not the same caps' in `before`.
+    fn fresh(&self, before: &BTreeMap<String, u16>) -> HashSet<u16> {
+        let fresh = self.slots.iter().filter(|(name, index)| before.get(*name) != Some(index));
+        fresh.map(|(_, index)| *index).collect()
+    }
 }
 
 impl Engine {
@@ -258,9 +264,37 @@ impl Engine {
     /// # Errors
     /// Why caps cannot be enforced here.
     pub fn attach(&mut self, enforcer: Arc<dyn Enforcer>) -> Result<(), String> {
-        let tables = std::mem::take(&mut self.tables);
+        let Inherited { caps, accepted } = enforcer.inherited();
+        let mut wanted = self.wanted.clone();
+        wanted.slots = caps.clone();
+        wanted.number()?;
+        let tables = self.compile(&wanted)?;
+        self.tables = Tables::default();
+        self.accepted = accepted;
         self.enforcer = Some(enforcer);
-        self.write(tables, &HashSet::new())
+        let fresh = wanted.fresh(&caps);
+        self.wanted = wanted;
+        self.write(tables, &fresh)?;
+        self.name(&caps);
+        let gone = caps.iter().filter(|(name, _)| !self.wanted.slots.contains_key(*name));
+        for (_, index) in gone {
+            if let Some(Err(error)) = self.enforcer.as_ref().map(|enforcer| enforcer.reset(*index)) {
+                tracing::warn!("the buckets of a cap that is gone stay: {error:#}");
+            }
+        }
+        Ok(())
+    }
+
+    /// Says in the kernel side which cap has which index, as far as that differs from `before`.
+    fn name(&self, before: &BTreeMap<String, u16>) {
+        let Some(enforcer) = &self.enforcer else { return };
+        let slots = &self.wanted.slots;
+        for (_, index) in before.iter().filter(|(name, index)| slots.get(*name) != Some(index)) {
+            enforcer.name(*index, "");
+        }
+        for (name, index) in slots.iter().filter(|(name, index)| before.get(*name) != Some(index)) {
+            enforcer.name(*index, name);
+        }
     }
 
     /// The names of the caps by rule, for whoever shows verdicts.
@@ -404,10 +438,9 @@ impl Engine {
     fn adopt(&mut self, mut wanted: Wanted) -> Result<(), String> {
         wanted.number()?;
         let tables = self.compile(&wanted)?;
-        let fresh = wanted.slots.iter().filter(|(name, index)| self.wanted.slots.get(*name) != Some(index));
-        let fresh = fresh.map(|(_, index)| *index).collect();
-        self.write(tables, &fresh)?;
-        self.wanted = wanted;
+        self.write(tables, &wanted.fresh(&self.wanted.slots))?;
+        let before = std::mem::replace(&mut self.wanted, wanted);
+        self.name(&before.slots);
         Ok(())
     }
 
@@ -468,11 +501,16 @@ impl Engine {
     }
 
     fn policy(&self, now_ns: u64) -> Policy {
+        let (lease, flag) = match self.wanted.enforce.on_exit {
+            OnExit::Open => (OPEN_LEASE, 0),
+            OnExit::Keep => (self.wanted.enforce.lease.0, policy_flag::KEEP),
+        };
         Policy {
-            flags: self.tables.flags,
+            // nothing configured stays nothing
+            flags: if self.tables.flags == 0 { 0 } else { self.tables.flags | flag },
             generation: self.generation,
             alive_ns: now_ns,
-            lease_ns: LEASE.as_nanos() as u64,
+            lease_ns: lease.as_nanos() as u64,
         }
     }
 
@@ -519,8 +557,8 @@ impl Engine {
         }
     }
 
-    /// Writes the difference between the tables in the kernel and `new`: the policy last. `fresh`: rules that take the place of
-    /// another cap's.
+    /// Writes the difference between the tables in the kernel and `new`: the policy last. `fresh`: rules whose buckets begin
+    /// anew.
     fn write(&mut self, new: Tables, fresh: &HashSet<u16>) -> Result<(), String> {
         let Some(enforcer) = self.enforcer.clone() else {
             self.tables = new;
@@ -537,11 +575,10 @@ impl Engine {
         let written = apply(&*enforcer, &old, &self.tables, fresh, &self.accepted)
             .and_then(|()| enforcer.policy(&self.policy(enforcer.now_ns())));
         let Err(error) = written else { return Ok(()) };
-        // half of a change must not stay in force: nobody would see it, and the next cap would inherit its subjects
+        // half of a change must not stay in force: nobody would see it, and the next cap would inherit its subjects (the policy
+        // is the old one still)
         let new = std::mem::replace(&mut self.tables, old);
-        let undone = apply(&*enforcer, &new, &self.tables, &HashSet::new(), &self.accepted)
-            .and_then(|()| enforcer.policy(&self.policy(enforcer.now_ns())));
-        if let Err(error) = undone {
+        if let Err(error) = apply(&*enforcer, &new, &self.tables, &HashSet::new(), &self.accepted) {
             tracing::error!("a change of caps could not be taken back, restart weir: {error:#}");
         }
         Err(format!("the kernel side does not take the change: {error:#}"))

@@ -16,6 +16,8 @@ struct Fake {
     resets: Mutex<Vec<u16>>,
     buckets: Mutex<HashSet<BucketKey>>,
     needs: Mutex<Vec<Need>>,
+    inherited: Mutex<Inherited>,
+    names: Mutex<HashMap<u16, String>>,
     refuses: std::sync::atomic::AtomicBool,
     /// Writes that succeed before one fails.
     room: AtomicU64,
@@ -29,6 +31,8 @@ impl Default for Fake {
             resets: Mutex::default(),
             buckets: Mutex::default(),
             needs: Mutex::default(),
+            inherited: Mutex::default(),
+            names: Mutex::default(),
             refuses: false.into(),
             room: u64::MAX.into(),
         }
@@ -85,6 +89,12 @@ impl Enforcer for Fake {
     fn policy(&self, policy: &Policy) -> anyhow::Result<()> {
         self.tables.lock().unwrap().3 = *policy;
         Ok(())
+    }
+    fn inherited(&self) -> Inherited {
+        self.inherited.lock().unwrap().clone()
+    }
+    fn name(&self, index: u16, name: &str) {
+        self.names.lock().unwrap().insert(index, name.to_owned());
     }
     fn reset(&self, index: u16) -> anyhow::Result<()> {
         self.resets.lock().unwrap().push(index);
@@ -356,4 +366,31 @@ fn one_bucket_of_many_is_reset_by_any_name_of_its_owner() {
     assert_eq!(kernel.resets.lock().unwrap().len(), resets, "the cap itself is not reset");
     let old: Change = serde_json::from_str(r#"{"change":"reset","name":"each"}"#).unwrap();
     assert_eq!(old, Change::Reset { name: "each".into(), identity: None });
+}
+
+#[test]
+fn a_cap_goes_on_with_the_bucket_that_an_earlier_daemon_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = format!("{ONE}[[cap]]\nname = \"two\"\nidentity = \"acme\"\nrate = \"1/s\"\n");
+    let mut config: Config = toml::from_str(&text).unwrap();
+    config.state.dir = dir.path().to_owned();
+    config.enforce = Enforce { on_exit: OnExit::Keep, ..Enforce::default() };
+    let mut engine = Engine::new(&config, &settings(), [0; 16]).unwrap();
+    let key = SubjectKey { value: 9, kind: 1, direction: 1 };
+    let kernel = Fake::default();
+    *kernel.inherited.lock().unwrap() =
+        Inherited { caps: [("two".into(), 7), ("gone".into(), 0)].into(), accepted: [key].into() };
+    let kernel = Arc::new(kernel);
+    engine.attach(kernel.clone()).unwrap();
+    let index = |name: &str| engine.caps().iter().find(|one| one.cap.name == name).map(|one| one.index);
+    assert_eq!((index("one"), index("two")), (Some(1), Some(7)));
+    // the new one begins anew, the one that is gone leaves nothing
+    assert_eq!(*kernel.resets.lock().unwrap(), [1, 0]);
+    assert_eq!(*kernel.names.lock().unwrap(), [(0, String::new()), (1, "one".to_owned())].into());
+    assert_eq!(kernel.tables.lock().unwrap().3.lease_ns, 30_000_000_000);
+    assert!(engine.accepted.contains(&key));
+    // names do not outlive their caps
+    engine.change(&Change::Set { cap: cap("three", "each = \"client\""), persist: false }).unwrap();
+    engine.change(&Change::Remove { name: "three".into() }).unwrap();
+    assert_eq!(kernel.names.lock().unwrap().values().filter(|name| *name == "three").count(), 0);
 }

@@ -8,6 +8,7 @@ mod caps;
 mod caps_test;
 mod client;
 mod config;
+mod detach;
 mod doctor;
 mod explain;
 mod identity;
@@ -71,6 +72,8 @@ enum Command {
     Config(config::ConfigCommand),
     /// What is seen of one process, and why not more
     Explain(explain::ExplainArgs),
+    /// Remove what outlived the daemon (`[enforce] on_exit = "keep"`)
+    Detach(detach::DetachArgs),
     /// Attach bare hooks, for benchmarks
     #[command(hide = true)]
     BenchHooks(bench_hooks::BenchHooksArgs),
@@ -253,6 +256,7 @@ impl Cli {
             Command::Identity(command) => identity::run(command),
             Command::Config(command) => config::run(command),
             Command::Explain(args) => explain::run(&args),
+            Command::Detach(args) => detach::run(&args),
             Command::BenchHooks(args) => bench_hooks::run(&args),
             Command::Completions { shell } => {
                 let mut script = Vec::new();

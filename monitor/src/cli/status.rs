@@ -1,13 +1,14 @@
 //! `weir status`
 
 use super::{Client, ClientArgs, Outcome, query};
+use crate::bpf::pins;
 use crate::output::{self, Format};
 use crate::view::{DenialCounts, Status};
 
 pub fn run(args: &ClientArgs) -> anyhow::Result<Outcome> {
     let client = Client::new(&args.socket)?;
     query::repeat(args.watch, || {
-        let status: Status = client.get("/v1/status", &[])?;
+        let status: Status = client.get("/v1/status", &[]).map_err(with_kept)?;
         if args.watch.watch.is_some() {
             output::clear()?;
         }
@@ -30,6 +31,14 @@ pub fn run(args: &ClientArgs) -> anyhow::Result<Outcome> {
         }
         Ok(if healthy(&status) { Outcome::Fine } else { Outcome::Degraded })
     })
+}
+
+/// An error that also says what a daemon that is not there has left in the kernel.
+fn with_kept(error: anyhow::Error) -> anyhow::Error {
+    match pins::kept() {
+        0 => error,
+        kept => anyhow::anyhow!("{error:#}\n{kept} programs outlived the daemon: {}", pins::REMEDY),
+    }
 }
 
 /// Ready, and no record of a request was lost. What cannot be covered is told, but is no fault of the running daemon.

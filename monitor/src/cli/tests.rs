@@ -39,6 +39,8 @@ fn documented_lines_are_understood() {
         "weir caps reset everybody bearer:3f9c2a7be1d04c55 --socket /s",
         "weir caps test proposed.toml --since 24h --socket /s",
         "weir caps test proposed.toml --requests - -o json",
+        "weir detach --all",
+        "weir detach --all --force --socket /s",
         "weir completions bash",
     ] {
         parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
@@ -57,6 +59,7 @@ fn wrong_lines_are_refused_with_exit_code_2() {
         "weir identity name bearer:1",
         "weir identity name bearer:1 a --remove",
         "weir tail --direction sideways",
+        "weir detach",
     ] {
         assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
     }

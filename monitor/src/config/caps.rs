@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -90,13 +91,16 @@ pub struct Listener {
     pub respond: u16,
 }
 
+/// How long caps may outlive the daemon.
+const LEASES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24);
+
 /// `[enforce]`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Enforce {
     /// What becomes of caps when the daemon ends.
     pub on_exit: OnExit,
-    /// How long they outlive it with `keep`.
+    /// How long they outlive its last sign of life with `keep`.
     pub lease: Interval,
     /// Networks, identities, workloads and paths that are never denied.
     pub exempt: Vec<String>,
@@ -419,12 +423,8 @@ pub fn check(
             problem("listener", "a listener has a `port` and `respond = 429`".into(), "write both");
         }
     }
-    if enforce.on_exit == OnExit::Keep {
-        problem(
-            "enforce.on_exit",
-            "\"keep\" is not supported by this version: enforcement ends with the daemon".into(),
-            "leave it out, or write \"open\"",
-        );
+    if !LEASES.contains(&enforce.lease.0) {
+        problem("enforce.lease", "a lease is at least 1 s and at most 1 day".into(), "write \"30s\"");
     }
     problems
 }

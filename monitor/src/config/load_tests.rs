@@ -105,7 +105,7 @@ fn errors_name_place_key_and_way_out() {
             "cap: cap \"x\": there is no role \"partnr\"; did you mean \"partner\"?",
         ),
         ("[[listener]]\nport = 1\n", "listener: a listener has a `port` and `respond = 429`"),
-        ("[enforce]\non_exit = \"keep\"\n", "enforce.on_exit: \"keep\" is not supported"),
+        ("[enforce]\non_exit = \"keep\"\nlease = \"10ms\"\n", "enforce.lease: a lease is at least 1 s"),
     ] {
         let error = check(text).unwrap_err();
         assert!(error.contains(wanted), "{text:?}\n  says   {error}\n  wanted {wanted}");

@@ -26,7 +26,10 @@ pub fn cgroups() -> CheckRow {
 }
 
 pub fn bpffs() -> CheckRow {
-    pass("bpffs", mounted("bpf").unwrap_or_else(|| "not mounted, not needed".into()))
+    pass(
+        "bpffs",
+        mounted("bpf").unwrap_or_else(|| "not mounted, weir mounts it for on_exit = \"keep\"".into()),
+    )
 }
 
 pub fn tracefs() -> CheckRow {

@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::{fail, pass, warn};
+use crate::bpf::pins;
 use crate::config::Config;
 use crate::control::ControlSocket;
 use crate::output::human_bytes;
@@ -70,6 +71,13 @@ pub fn daemon(config: &Config, daemon: Option<&Status>) -> CheckRow {
             }
         },
     }
+}
+
+/// What outlived a daemon that does not run; `None` when there is nothing.
+pub fn kept() -> Option<CheckRow> {
+    let kept = pins::kept();
+    let detail = || format!("{kept} programs outlived the daemon, until its lease ends they enforce caps");
+    (kept > 0).then(|| warn("kept programs", detail(), pins::REMEDY))
 }
 
 pub fn metrics_port(config: &Config, daemon: Option<&Status>) -> CheckRow {

@@ -51,9 +51,11 @@ pub fn all(config: &Config, daemon: Option<&Status>) -> Vec<CheckRow> {
         install::daemon(config, daemon),
         install::metrics_port(config, daemon),
     ];
-    match daemon {
-        Some(status) => rows.extend(install::running(status)),
-        None => rows.push(install::load(config)),
+    if let Some(status) = daemon {
+        rows.extend(install::running(status));
+    } else {
+        rows.extend(install::kept());
+        rows.push(install::load(config));
     }
     rows
 }

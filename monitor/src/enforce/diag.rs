@@ -1,17 +1,21 @@
 //! `SOCK_DESTROY`: closes a TCP socket of any process, at both ends, through netlink (`inet_diag`, RFC-less kernel interface of
 //! `include/uapi/linux/inet_diag.h`).
 
+use std::collections::BTreeSet;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 
+/// `SOCK_DIAG_BY_FAMILY` of `linux/sock_diag.h`.
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
 /// `SOCK_DESTROY` of `linux/sock_diag.h`.
 const SOCK_DESTROY: u16 = 21;
 const NETLINK_SOCK_DIAG: i32 = 4;
 const TCP: u8 = 6;
-/// `nlmsghdr` and `inet_diag_req_v2`.
+/// `nlmsghdr`, `inet_diag_req_v2` and `inet_diag_msg`.
 const HEADER: usize = 16;
 const REQUEST: usize = 56;
+const ANSWER: usize = 72;
 
 /// A TCP socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,8 +71,34 @@ impl Socket {
         })
     }
 
-    /// The request to destroy it.
-    fn message(&self, number: u32) -> [u8; HEADER + REQUEST] {
+    /// Every socket of a family, for a request.
+    fn any(family: i32) -> Self {
+        let nowhere = (Ipv6Addr::UNSPECIFIED, 0);
+        Self { cookie: u64::MAX, device: 0, family: family as u16, local: nowhere, remote: nowhere }
+    }
+
+    /// Reads an `inet_diag_msg`.
+    fn from_answer(bytes: &[u8]) -> Option<Self> {
+        let word = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
+        let port = |at: usize| Some(u16::from_be_bytes(bytes.get(at..at + 2)?.try_into().ok()?));
+        let family = u16::from(*bytes.first()?);
+        let address = |at: usize| {
+            let six: [u8; 16] = bytes.get(at..at + 16)?.try_into().ok()?;
+            let [a, b, c, d, ..] = six;
+            let is_four = family == libc::AF_INET as u16;
+            Some(if is_four { Ipv4Addr::new(a, b, c, d).to_ipv6_mapped() } else { six.into() })
+        };
+        Some(Self {
+            cookie: u64::from(word(44)?) | u64::from(word(48)?) << 32,
+            device: word(40)?,
+            family,
+            local: (address(8)?, port(4)?),
+            remote: (address(24)?, port(6)?),
+        })
+    }
+
+    /// A request about it.
+    fn message(&self, request: u16, flags: i32, number: u32) -> [u8; HEADER + REQUEST] {
         let mut bytes = [0; HEADER + REQUEST];
         let mut at = 0;
         let mut put = |part: &[u8]| {
@@ -80,8 +110,8 @@ impl Socket {
             }
         };
         put(&((HEADER + REQUEST) as u32).to_ne_bytes());
-        put(&SOCK_DESTROY.to_ne_bytes());
-        put(&((libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16).to_ne_bytes());
+        put(&request.to_ne_bytes());
+        put(&((libc::NLM_F_REQUEST | flags) as u16).to_ne_bytes());
         put(&number.to_ne_bytes());
         put(&[0; 4]); // port
         put(&[self.family as u8, TCP, 0, 0]);
@@ -138,30 +168,60 @@ impl Diag {
         if set < 0 { Err(io::Error::last_os_error()) } else { Ok(Self { socket: fd, number: 0 }) }
     }
 
+    /// The sockets of the namespace that have these cookies.
+    ///
+    /// # Errors
+    /// When the kernel refuses to list them.
+    pub fn find(&mut self, cookies: &BTreeSet<u64>) -> io::Result<Vec<Socket>> {
+        let mut found = Vec::new();
+        for family in [libc::AF_INET, libc::AF_INET6] {
+            self.ask(&Socket::any(family), SOCK_DIAG_BY_FAMILY, libc::NLM_F_DUMP)?;
+            let mut buffer = vec![0u8; 64 << 10];
+            let mut more = true;
+            while more {
+                let mut rest = self.answer(&mut buffer)?;
+                while let Some((kind, body, next)) = message(rest) {
+                    match i32::from(kind) {
+                        libc::NLMSG_DONE => more = false,
+                        libc::NLMSG_ERROR => {
+                            return Err(io::Error::other("the kernel does not list sockets"));
+                        }
+                        _ => found.extend(body.get(..ANSWER).and_then(Socket::from_answer)),
+                    }
+                    rest = next;
+                }
+            }
+        }
+        found.retain(|socket| cookies.contains(&socket.cookie));
+        Ok(found)
+    }
+
+    fn ask(&mut self, socket: &Socket, request: u16, flags: i32) -> io::Result<()> {
+        self.number = self.number.wrapping_add(1);
+        let message = socket.message(request, flags, self.number);
+        // SAFETY: the message is readable for its length.
+        let sent = unsafe { libc::send(self.socket.as_raw_fd(), message.as_ptr().cast(), message.len(), 0) };
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    fn answer<'a>(&self, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
+        // SAFETY: the buffer is writable for its length.
+        let got = unsafe { libc::recv(self.socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
+        usize::try_from(got)
+            .map_err(|_| io::Error::last_os_error())
+            .map(|got| buffer.get(..got).unwrap_or_default())
+    }
+
     /// Destroys a socket.
     ///
     /// # Errors
     /// `NotFound` when it is gone, `PermissionDenied` without `CAP_NET_ADMIN`, `Unsupported` without `CONFIG_INET_DIAG_DESTROY`.
     pub fn destroy(&mut self, socket: &Socket) -> io::Result<()> {
-        self.number = self.number.wrapping_add(1);
-        let message = socket.message(self.number);
-        let fd = self.socket.as_raw_fd();
-        // SAFETY: the message is readable for its length.
-        let sent = unsafe { libc::send(fd, message.as_ptr().cast(), message.len(), 0) };
-        if sent < 0 {
-            return Err(io::Error::last_os_error());
-        }
+        self.ask(socket, SOCK_DESTROY, libc::NLM_F_ACK)?;
         loop {
             let mut answer = [0u8; 4096];
-            // SAFETY: the buffer is writable for its length.
-            let got = unsafe { libc::recv(fd, answer.as_mut_ptr().cast(), answer.len(), 0) };
-            if got < 0 {
-                return Err(io::Error::last_os_error());
-            }
-            let word = |at: usize| {
-                let bytes = answer.get(..got as usize)?.get(at..at + 4)?;
-                Some(i32::from_ne_bytes(bytes.try_into().ok()?))
-            };
+            let answer = self.answer(&mut answer)?;
+            let word = |at: usize| Some(i32::from_ne_bytes(answer.get(at..at + 4)?.try_into().ok()?));
             // nlmsghdr with the number of the request, then the error number of nlmsgerr
             match (word(8), word(HEADER)) {
                 (Some(number), _) if number as u32 != self.number => {} // a late answer to an earlier request
@@ -173,6 +233,14 @@ impl Diag {
             }
         }
     }
+}
+
+/// The first netlink message of `bytes`: its kind, its body, what follows.
+fn message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
+    let size = u32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?) as usize;
+    let kind = u16::from_ne_bytes(bytes.get(4..6)?.try_into().ok()?);
+    let body = bytes.get(HEADER..size)?;
+    Some((kind, body, bytes.get(size.next_multiple_of(4)..).unwrap_or_default()))
 }
 
 #[cfg(test)]
@@ -203,6 +271,7 @@ mod tests {
             let target = Socket::of(&server, family).unwrap();
             let other = Socket { cookie: target.cookie + 1, ..target };
             assert!(diag.destroy(&other).is_err(), "another socket's cookie");
+            assert_eq!(diag.find(&[target.cookie].into()).unwrap(), [target], "{listen}");
             diag.destroy(&target).unwrap();
             let mut byte = [0];
             let error = client.read(&mut byte).unwrap_err();

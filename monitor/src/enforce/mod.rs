@@ -6,7 +6,7 @@
 mod diag;
 mod trial;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::fs::File;
 use std::io;
 use std::net::Ipv6Addr;
@@ -56,9 +56,17 @@ impl Counts {
     }
 }
 
+/// What the thread is asked to do.
+enum Task {
+    /// Ends the connection of a verdict after some time.
+    Denied(Box<Verdict>, Duration),
+    /// Ends the connections of these cookies: nobody has told which they are.
+    Fenced(BTreeSet<u64>),
+}
+
 /// Ends connections. Dropping it ends its thread.
 pub struct Destroyer {
-    queue: Option<SyncSender<(Verdict, Duration)>>,
+    queue: Option<SyncSender<Task>>,
     counts: Arc<Counts>,
     thread: Option<JoinHandle<()>>,
 }
@@ -81,19 +89,27 @@ impl Destroyer {
 
     /// Ends the connection of a verdict. Never blocks.
     pub fn destroy(&self, verdict: &Verdict) {
-        self.send(verdict, Duration::ZERO);
+        if !self.send(Task::Denied(Box::new(*verdict), Duration::ZERO)) {
+            self.counts.dropped.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Ends the connection of a caller that was told of its end, if it does not end by itself.
     pub fn destroy_later(&self, verdict: &Verdict) {
-        self.send(verdict, TOLD);
-    }
-
-    fn send(&self, verdict: &Verdict, after: Duration) {
-        let sent = self.queue.as_ref().is_some_and(|queue| queue.try_send((*verdict, after)).is_ok());
-        if !sent {
+        if !self.send(Task::Denied(Box::new(*verdict), TOLD)) {
             self.counts.dropped.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Ends the connections that have a fence since before this daemon, by socket cookie. Never blocks.
+    pub fn destroy_fenced(&self, cookies: BTreeSet<u64>) {
+        if !cookies.is_empty() {
+            self.send(Task::Fenced(cookies));
+        }
+    }
+
+    fn send(&self, task: Task) -> bool {
+        self.queue.as_ref().is_some_and(|queue| queue.try_send(task).is_ok())
     }
 
     /// What became of them.
@@ -130,22 +146,28 @@ const TOLD: Duration = Duration::from_secs(2);
 /// Without work for so long, namespaces are closed: an open one outlives its container.
 const IDLE: Duration = Duration::from_secs(1);
 
-fn work(inbox: &Receiver<(Verdict, Duration)>, counts: &Counts) {
+fn work(inbox: &Receiver<Task>, counts: &Counts) {
     let mut namespaces = Namespaces::new();
-    let mut again: VecDeque<(Instant, u32, Verdict)> = VecDeque::new();
-    let mut later: VecDeque<(Instant, u32, Verdict)> = VecDeque::new();
+    let mut again: VecDeque<(Instant, u32, Box<Verdict>)> = VecDeque::new();
+    let mut later: VecDeque<(Instant, u32, Box<Verdict>)> = VecDeque::new();
     let mut told = false;
     loop {
         let next = [&again, &later].into_iter().filter_map(|queue| queue.front().map(|(at, ..)| *at)).min();
         let due = next.map(|at| at.saturating_duration_since(Instant::now()));
         let (verdict, tries) = match inbox.recv_timeout(due.unwrap_or(IDLE)) {
-            Ok((verdict, Duration::ZERO)) => (verdict, 0),
-            Ok((verdict, after)) => {
+            Ok(Task::Denied(verdict, Duration::ZERO)) => (verdict, 0),
+            Ok(Task::Denied(verdict, after)) => {
                 if later.len() < QUEUE {
                     later.push_back((Instant::now() + after, 0, verdict));
                 } else {
                     counts.dropped.fetch_add(1, Ordering::Relaxed);
                 }
+                continue;
+            }
+            Ok(Task::Fenced(cookies)) => {
+                let ended = end(&cookies);
+                counts.destroyed.fetch_add(ended, Ordering::Relaxed);
+                tracing::info!("{ended} connections that were denied while weir was away are ended");
                 continue;
             }
             Err(RecvTimeoutError::Disconnected) => return,
@@ -179,6 +201,32 @@ fn work(inbox: &Receiver<(Verdict, Duration)>, counts: &Counts) {
             );
         }
     }
+}
+
+/// Ends the connections with these cookies, whatever their network namespace. Returns how many there were.
+pub fn end(cookies: &BTreeSet<u64>) -> u64 {
+    let mut ended = 0;
+    for namespace in namespaces() {
+        let sockets = open_in(&namespace).and_then(|mut diag| Ok((diag.find(cookies)?, diag)));
+        match sockets {
+            Ok((found, mut diag)) => {
+                ended += found.iter().filter(|socket| diag.destroy(socket).is_ok()).count() as u64;
+            }
+            Err(error) => tracing::debug!("denied connections of a network namespace stay silent: {error}"),
+        }
+    }
+    ended
+}
+
+/// Every network namespace that a process is in.
+fn namespaces() -> Vec<File> {
+    let mut seen = HashSet::new();
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
+    let paths = processes.map(|entry| entry.path().join("ns/net"));
+    paths
+        .filter(|path| inode(path).is_some_and(|inode| seen.insert(inode)))
+        .filter_map(|path| File::open(path).ok())
+        .collect()
 }
 
 /// Netlink sockets by network namespace.

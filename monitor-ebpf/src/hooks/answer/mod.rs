@@ -310,7 +310,8 @@ unsafe fn decide(
     }
 }
 
-/// Turns a packet into a token. Where that goes nowhere, because the daemon is gone, the server gets the packet as it was.
+/// Turns a packet into a token. Where that goes nowhere, because the daemon is gone, the server gets the packet as it was, or the
+/// connection is fenced until the next daemon ends it.
 #[inline(always)]
 unsafe fn send_token(ctx: &SkBuffContext, answer: *mut Answer, reply: *mut Reply) -> u32 {
     let skb = ctx.skb.skb;
@@ -325,6 +326,11 @@ unsafe fn send_token(ctx: &SkBuffContext, answer: *mut Answer, reply: *mut Reply
                 return sk_action::SK_PASS;
             }
             bpf_skb_store_bytes(skb, 0, saved.cast(), TOKEN, 0);
+        }
+        if judge::outlives() {
+            judge::cut(&raw mut (*answer).conn, 0);
+            (*answer).last = 1;
+            return sk_action::SK_DROP;
         }
         count(Counter::NotEnforced, (*reply).denied as u64);
         raw::atomic_add(&raw mut (*answer).given, (*reply).denied as u64);
