@@ -6,6 +6,9 @@ use crate::config::{Action, Config};
 use crate::enforce::NotDestroyed;
 use crate::view::CheckRow;
 
+/// Most bytes of a reason.
+const WHY: usize = 140;
+
 /// A part of enforcement, and what it means when it is missing.
 struct Part {
     check: &'static str,
@@ -26,7 +29,7 @@ const GATE: Part = Part {
     check: "gate",
     good: "plaintext inbound requests are denied before the server has them",
     lost: "inbound requests are denied only when the server has read them: it handles them, and its answers are cut",
-    remedy: "use a newer kernel (6.1, 6.12 and 6.18 were tested) if servers must not see denied requests",
+    remedy: "use Linux 6.12 or later if servers must not see denied requests",
 };
 const SENDS: Part = Part {
     check: "outbound denial",
@@ -69,13 +72,23 @@ pub fn checks(config: &Config) -> Vec<CheckRow> {
     rows(crate::app::try_enforcement(config), crate::enforce::try_destroy(), denies(config))
 }
 
+/// A reason that fits into a row: what the verifier writes behind it is the log's matter.
+fn brief(why: &str) -> String {
+    let end = why.floor_char_boundary(WHY);
+    if end == why.len() {
+        why.to_owned()
+    } else {
+        format!("{}…", why.get(..end).unwrap_or_default().trim_end())
+    }
+}
+
 /// The rows of what was found.
 pub(super) fn rows(
     trial: anyhow::Result<Trial>,
     ended: Result<(), NotDestroyed>,
     (any, outbound): (bool, bool),
 ) -> Vec<CheckRow> {
-    let words = |found: anyhow::Result<String>| found.map_err(|error| format!("{error:#}"));
+    let words = |found: anyhow::Result<String>| found.map_err(|error| brief(&format!("{error:#}")));
     let mut rows = match trial {
         Ok(Trial { fences, gate, sends }) => {
             let gate = match fences {
@@ -85,7 +98,7 @@ pub(super) fn rows(
             };
             vec![FENCES.row(words(fences), any), gate, SENDS.row(words(sends), outbound)]
         }
-        Err(error) => vec![FENCES.row(Err(format!("{error:#}")), any)],
+        Err(error) => vec![FENCES.row(Err(brief(&format!("{error:#}"))), any)],
     };
     rows.push(match ended {
         Err(error @ NotDestroyed::Untried(_)) => warn(ENDING.check, error.to_string(), "ip link set lo up"),

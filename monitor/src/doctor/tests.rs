@@ -58,6 +58,9 @@ fn what_cannot_be_denied_is_told_with_its_meaning_and_a_way_out() {
     let ungated = Ok(Trial { gate: Err(no()), ..good() });
     assert_eq!(results(ungated, (true, true)), ["PASS", "WARN", "PASS", "WARN"]);
     assert_eq!(results(Err(no()), (true, true)), ["FAIL", "WARN"], "without tables nothing else is tried");
+    let long = Trial { gate: Err(anyhow::anyhow!("cannot load gate_in: {}", "é".repeat(400))), ..good() };
+    let gate = &rows(Ok(long), Ok(()), (true, true))[1];
+    assert!(gate.detail.contains("cannot load") && gate.detail.len() < 280, "{gate:?}");
     let alone = rows(Ok(good()), Err(Untried(io::ErrorKind::NetworkUnreachable.into())), (true, true));
     assert!(alone[3].detail.contains("not tried") && alone[3].remedy.contains("lo up"), "{alone:?}");
 }
