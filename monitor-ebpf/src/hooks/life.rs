@@ -16,7 +16,7 @@ use aya_ebpf::programs::BtfTracePointContext;
 use monitor_common::event::{self, Exec};
 use monitor_common::ledger::Counter;
 
-use crate::maps::{config, conn_of};
+use crate::maps::{Conn, GATES, config, conn_of, storage};
 use crate::scratch;
 use crate::{conn, frame, raw, ring};
 
@@ -31,6 +31,13 @@ pub fn tcp_destroy(ctx: BtfTracePointContext) -> i32 {
     if !conn.is_null() {
         // SAFETY: socket storage.
         unsafe { frame::closed(conn) }
+        return 0;
+    }
+    // whose first request was denied: the server never had it
+    let gate = storage::<Conn>((&raw const GATES).cast(), sk, 0);
+    if !gate.is_null() {
+        // SAFETY: socket storage.
+        unsafe { conn::tell_end(gate) }
     }
     0
 }

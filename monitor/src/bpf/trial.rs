@@ -2,7 +2,9 @@
 
 use anyhow::Result;
 
+use super::pins::Held;
 use super::{Loaded, Options, fence, hooks};
+use crate::view::HookRow;
 
 /// What a kernel takes: where it was attached, or why it was refused.
 pub struct Trial {
@@ -21,13 +23,13 @@ impl Trial {
     /// When not even the maps can be made.
     pub fn run(options: &Options) -> Result<Self> {
         let Loaded { mut ebpf, btf, .. } = Loaded::new(options)?;
-        let place = |rows: Vec<crate::view::HookRow>| {
+        let place = |(rows, _): (Vec<HookRow>, Vec<Held>)| {
             rows.into_iter().next().map(|row| row.target).unwrap_or_default()
         };
         Ok(Self {
             fences: fence::attach(&mut ebpf, &fence::FENCES).map(place),
             gate: fence::attach(&mut ebpf, &fence::GATE).map(place),
-            sends: hooks::attach_sends(&mut ebpf, &btf).map(|row| format!("{} at {}", row.name, row.target)),
+            sends: hooks::attach_sends(&mut ebpf, &btf).map(|(row, _)| format!("{} at {}", row.name, row.target)),
         })
     }
 }
