@@ -66,6 +66,8 @@ pub struct Section {
 pub struct Report {
     kernel: String,
     processors: usize,
+    /// Whether the kernel timed every run of every program meanwhile, which makes them all look dearer.
+    bpf_statistics: bool,
     rounds: u32,
     seconds_per_slot: u32,
     sections: Vec<Section>,
@@ -154,7 +156,15 @@ impl Report {
     pub fn new(rounds: u32, seconds_per_slot: u32, sections: Vec<Section>) -> Self {
         let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         let processors = std::thread::available_parallelism().map_or(0, usize::from);
-        Self { kernel: kernel.trim().to_owned(), processors, rounds, seconds_per_slot, sections }
+        let statistics = std::fs::read_to_string("/proc/sys/kernel/bpf_stats_enabled").unwrap_or_default();
+        Self {
+            kernel: kernel.trim().to_owned(),
+            processors,
+            bpf_statistics: statistics.trim() == "1",
+            rounds,
+            seconds_per_slot,
+            sections,
+        }
     }
 
     /// For machines.
@@ -164,11 +174,17 @@ impl Report {
 
     /// For people.
     pub fn table(&self) -> String {
-        let Self { kernel, processors, rounds, seconds_per_slot, sections } = self;
+        let Self { kernel, processors, bpf_statistics, rounds, seconds_per_slot, sections } = self;
         let mut lines = vec![format!(
             "kernel {kernel}, {processors} processors, {rounds} rounds, slots of {seconds_per_slot} s; \
              medians [95% interval]"
         )];
+        if *bpf_statistics {
+            lines.push(
+                "kernel.bpf_stats_enabled is 1: every run of a program costs more than it does without"
+                    .into(),
+            );
+        }
         for section in sections {
             lines.push(format!("\n{}", section.workload));
             lines.push(line(&HEAD.map(Into::into)));
