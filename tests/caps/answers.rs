@@ -299,7 +299,7 @@ fn answers_are_exact() {
         cap(&weir, "acme", ACME, &["--rate", rate, "--burst", "20"]);
         weir.run(&["caps", "reset", "acme"]).ok();
         let time = Duration::from_secs(3);
-        let seen = load(to, &acme("/cap"), Offer { callers, rate: offered, time, fresh });
+        let seen = load(to, &acme("/cap"), Offer { callers, rate: offered, time, fresh, ..Offer::default() });
         let what =
             format!("{rate}, {callers} connections, {offered:?} offered a second, a new one each: {fresh}");
         findings.equal(&format!("{what}: cut or odd {seen:?}"), (seen.cut, seen.silent + seen.odd), (0, 0));

@@ -10,7 +10,7 @@
 //! Requests keep their numbers, so that those that passed the gate are not charged again ([`follow`]).
 
 use aya_ebpf::EbpfContext as _;
-use aya_ebpf::bindings::{__sk_buff, BPF_SK_STORAGE_GET_F_CREATE};
+use aya_ebpf::bindings::{__sk_buff, BPF_SK_STORAGE_GET_F_CREATE, BPF_TCP_LISTEN};
 use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_skb_load_bytes, bpf_skc_to_tcp_sock};
 use aya_ebpf::macros::cgroup_skb;
@@ -112,7 +112,9 @@ pub fn gate_in(ctx: SkBuffContext) -> i32 {
     // SAFETY: the packet of this program; the helper takes any socket, or none.
     let sk: *mut c_void = unsafe {
         let common = (*skb).__bindgen_anon_2.sk;
-        if common.is_null() {
+        // Data that comes with a SYN, or before the handshake's end is taken in, shows the listener: it must never be judged, or
+        // one denial would fence and end it.
+        if common.is_null() || (*common).state == BPF_TCP_LISTEN {
             return PASS;
         }
         bpf_skc_to_tcp_sock(common.cast()).cast()

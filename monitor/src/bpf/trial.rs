@@ -22,14 +22,16 @@ impl Trial {
     /// # Errors
     /// When not even the maps can be made.
     pub fn run(options: &Options) -> Result<Self> {
-        let Loaded { mut ebpf, btf, .. } = Loaded::new(options)?;
+        // a map that is let go is gone for programs that are loaded later
+        let Loaded { mut ebpf, btf, fenced: _fenced, .. } = Loaded::new(options)?;
         let place = |(rows, _): (Vec<HookRow>, Vec<Held>)| {
             rows.into_iter().next().map(|row| row.target).unwrap_or_default()
         };
         Ok(Self {
             fences: fence::attach(&mut ebpf, &fence::FENCES).map(place),
             gate: fence::attach(&mut ebpf, &fence::GATE).map(place),
-            sends: hooks::attach_sends(&mut ebpf, &btf).map(|(row, _)| format!("{} at {}", row.name, row.target)),
+            sends: hooks::attach_sends(&mut ebpf, &btf)
+                .map(|(row, _)| format!("{} at {}", row.name, row.target)),
         })
     }
 }
