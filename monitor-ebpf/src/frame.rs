@@ -90,7 +90,10 @@ impl<const GATE: bool> Frame<GATE> {
             let cur = self.cur();
             let from = (*stream).shipped;
             let at = (*cur).head_at;
-            let same = (*stream).same != 0 && from == 0 && (*cur).block_at != u32::MAX;
+            let mut same = (*stream).same != 0 && from == 0 && (*cur).block_at != u32::MAX;
+            if GATE && (*self.scratch).reply.sk != 0 {
+                same = false; // the daemon has not seen the block on this connection: allowed requests are the server's
+            }
             let end = if same { (*cur).block_at } else { (*cur).pos };
             let all = end.wrapping_sub(at);
             let size = window_bytes(all);
@@ -249,8 +252,9 @@ unsafe impl<const GATE: bool> Env for Frame<GATE> {
         let n = clamp(n);
         if GATE {
             if n == 0 {
-                return false; // the verifier does not know that there is something to copy
+                return false;
             }
+            let n = raw::some(n, WIN as u32);
             // SAFETY: as below; the helper checks the packet's bounds.
             let result =
                 unsafe { bpf_skb_load_bytes(self.skb.cast(), src as u32, self.window(to & 63, 0).cast(), n) };
@@ -289,6 +293,9 @@ unsafe impl<const GATE: bool> Env for Frame<GATE> {
                     self.request();
                 }
                 judge::begin::<GATE>(self.conn, self.scratch, stream, (*cur).head_at);
+                if GATE && (*self.scratch).reply.sk != 0 {
+                    (*self.scratch).ask.number = (*self.scratch).reply.number;
+                }
             }
         }
     }
@@ -339,7 +346,7 @@ unsafe impl<const GATE: bool> Env for Frame<GATE> {
         // SAFETY: valid connection.
         if unsafe { (*self.conn).answered } != 0 {
             // SAFETY: as above.
-            unsafe { answer::lost(self.conn) }
+            answer::lost(unsafe { (*self.conn).peer.cookie });
         }
         // what never had a message was no HTTP
         let known = shared.req_seq != 0 || shared.resp_seq != 0;
@@ -478,7 +485,7 @@ unsafe extern "C" fn answer_step(_index: u32, context: *mut c_void) -> c_long {
             let emit = core::mem::take(&mut (*scratch).ask.emit);
             let answer = frame.conn.cast::<Answer>();
             if emit == 0 {
-                return answer::pass(answer, frame.stream()) as c_long;
+                return answer::pass(answer, scratch, frame.stream()) as c_long;
             }
             let enforced = answer::deny(answer, scratch, frame.stream(), emit == BEHIND);
             let next = (*answer).conn.http.shared.req_seq;
@@ -531,6 +538,9 @@ pub unsafe fn give_up(conn: *mut Conn, response: bool) {
         let stream = if response { &raw mut (*conn).http.resp } else { &raw mut (*conn).http.req };
         (*stream).phase = phase::OPAQUE;
         (*stream).open = 0;
+        if (*conn).answered != 0 {
+            answer::lost((*conn).peer.cookie);
+        }
     }
     count(Counter::Desync, 1);
 }

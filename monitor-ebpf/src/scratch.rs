@@ -164,6 +164,10 @@ pub struct Reply {
     pub at: u32,
     /// See `left`.
     pub fill: u32,
+    /// Number of the next request as the server's framing counts.
+    pub number: u32,
+    /// Zero.
+    pub pad: u32,
     /// A bit for each denied request that is a HEAD.
     pub heads: u64,
     /// The socket.

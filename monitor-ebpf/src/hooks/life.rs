@@ -8,15 +8,16 @@
 
 use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::generated::{
-    bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_uid_gid, bpf_ktime_get_ns,
-    bpf_probe_read_kernel_str,
+    bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_uid_gid, bpf_get_socket_cookie,
+    bpf_ktime_get_ns, bpf_probe_read_kernel_str,
 };
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use monitor_common::event::{self, Exec};
 use monitor_common::ledger::Counter;
 
-use crate::maps::{Conn, GATES, config, conn_of, storage};
+use crate::hooks::answer;
+use crate::maps::{Conn, GATES, MARKS, Mark, config, conn_of, storage};
 use crate::scratch;
 use crate::{conn, frame, raw, ring};
 
@@ -27,6 +28,11 @@ const NAME: u32 = 255;
 #[btf_tracepoint(function = "tcp_destroy_sock")]
 pub fn tcp_destroy(ctx: BtfTracePointContext) -> i32 {
     let sk: *mut c_void = ctx.arg(0);
+    let mark = storage::<Mark>((&raw const MARKS).cast(), sk, 0);
+    // SAFETY: socket storage; a socket from the hook's context.
+    if !mark.is_null() && unsafe { (*mark).answered } != 0 {
+        answer::leave(unsafe { bpf_get_socket_cookie(sk) });
+    }
     let conn = conn_of(sk);
     if !conn.is_null() {
         // SAFETY: socket storage.

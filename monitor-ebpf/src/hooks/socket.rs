@@ -227,7 +227,10 @@ unsafe fn data(conn: *mut Conn, scratch: *mut Scratch, buffers: &Buffers, n: u32
 #[inline(always)]
 fn worth_a_look(sk: *mut c_void, way: Way) -> bool {
     let known = storage::<Mark>((&raw const MARKS).cast(), sk, 0);
-    let judged = if known.is_null() { new_mark(sk) } else { known };
+    // that of a connection that is answered was made before anything was looked at
+    // SAFETY: socket storage.
+    let fresh = known.is_null() || unsafe { (*known).answered != 0 && (*known).last == 0 };
+    let judged = if fresh { new_mark(sk) } else { known };
     if judged.is_null() {
         count(Counter::NoState, 1);
         return false;
@@ -252,7 +255,7 @@ fn worth_a_look(sk: *mut c_void, way: Way) -> bool {
         (*judged).last = last;
         (*judged).checks += 1;
         if (*judged).checks > CHECKS {
-            (*judged).state = mark::OPAQUE;
+            overlook(sk, judged);
             count(Counter::NotHttp, 1);
             return false;
         }
@@ -315,6 +318,18 @@ fn first_bytes(sk: *mut c_void, buffers: &Buffers, start: Start, n: u32, way: Wa
     conn
 }
 
+/// Nothing is looked at on this socket any more.
+#[inline(always)]
+unsafe fn overlook(sk: *mut c_void, judged: *mut Mark) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        (*judged).state = mark::OPAQUE;
+        if (*judged).answered != 0 {
+            answer::lost(bpf_get_socket_cookie(sk));
+        }
+    }
+}
+
 /// First look at a socket: one that cannot or must not be observed is judged at once.
 #[inline(always)]
 fn new_mark(sk: *mut c_void) -> *mut Mark {
@@ -323,7 +338,7 @@ fn new_mark(sk: *mut c_void) -> *mut Mark {
         && (!conn::can_carry_http(sk as u64) || conn::is_own(sk as u64) || conn::is_excluded())
     {
         // SAFETY: socket storage.
-        unsafe { (*fresh).state = mark::OPAQUE }
+        unsafe { overlook(sk, fresh) }
     }
     fresh
 }

@@ -590,6 +590,20 @@ pub unsafe fn cut(conn: *mut Conn, seq: u32) -> u8 {
     }
 }
 
+/// A request that is not asked about is charged to nobody: its verdict names the client.
+///
+/// # Safety
+/// The pointers must be valid.
+#[inline(always)]
+pub unsafe fn nobody_else(conn: *mut Conn, ask: *mut Ask) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let direction = (*conn).role as u32;
+        (*ask).subjects[CLIENT] = SubjectKey { value: (*conn).client, kind: subject::CLIENT, direction };
+        (*ask).whose = CLIENT as u32;
+    }
+}
+
 /// Reports what was decided last.
 ///
 /// # Safety

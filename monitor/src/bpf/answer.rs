@@ -7,14 +7,16 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixDatagram;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
 use aya::maps::{HashMap, MapData, SockHash};
 use aya::programs::{CgroupAttachMode, FExit, Iter, SkSkb, SockOps};
 use aya::{Btf, Ebpf};
 use monitor_common::kernel::ListenerKey;
+use tracing::warn;
 
 use super::hooks::{SocketHook, describe};
 use super::maps::Plain;
+use crate::probes::kernel;
 use crate::view::HookRow;
 use crate::workload::cgroup2_root;
 
@@ -69,6 +71,11 @@ impl Answers {
         listeners: &[Listener],
         tokens: &Tokens,
     ) -> Result<Self> {
+        let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+        let (release, version) = (read("/proc/sys/kernel/osrelease"), read("/proc/version"));
+        if let Some(why) = kernel::verdict_hazard(release.trim(), &version) {
+            bail!(why);
+        }
         list(ebpf, listeners)?;
         if hook == SocketHook::FunctionExit {
             // the sockets' own receive function does not run any more
@@ -85,7 +92,9 @@ impl Answers {
         join(ebpf)?;
         let rows = ["answer_join", "answer_open", "answer_in", "answer_out"].map(|name| row(name, true));
         let answers = Self { _out: out, rows: rows.to_vec() };
-        answers.open(ebpf)?;
+        if let Err(error) = answers.open(ebpf) {
+            warn!("denied callers on connections from before are not answered: {error:#}");
+        }
         Ok(answers)
     }
 
@@ -151,10 +160,24 @@ fn pair(ebpf: &mut Ebpf, tokens: &Tokens) -> Result<UnixDatagram> {
     }
     let (into, out) = UnixDatagram::pair().context("cannot make a pair of sockets")?;
     into.set_nonblocking(true)?;
+    // a token counts as sent by this socket until its answer has been taken by a caller that may be slow
+    allow(&into, libc::SO_SNDBUFFORCE)?;
+    allow(&out, libc::SO_RCVBUFFORCE)?;
     put(ebpf, "TOKENS_IN", &into)?;
     put(ebpf, "TOKENS_OUT", &out)?;
     *tokens.lock().unwrap_or_else(PoisonError::into_inner) = Some(into);
     Ok(out)
+}
+
+/// Gives a socket of the pair more room than the system's limit.
+fn allow(socket: &UnixDatagram, which: libc::c_int) -> Result<()> {
+    let room: libc::c_int = 64 << 20;
+    let (value, size) = ((&raw const room).cast(), size_of::<libc::c_int>() as libc::socklen_t);
+    // SAFETY: the descriptor is open, `room` has `size` readable bytes.
+    if unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, which, value, size) } < 0 {
+        return Err(std::io::Error::last_os_error()).context("cannot make room for answers");
+    }
+    Ok(())
 }
 
 /// Attaches the verdict on everything that comes to the sockets of a map.

@@ -153,8 +153,10 @@ fn work(inbox: &Receiver<Task>, counts: &Counts) {
     let mut told = false;
     loop {
         let next = [&again, &later].into_iter().filter_map(|queue| queue.front().map(|(at, ..)| *at)).min();
-        let due = next.map(|at| at.saturating_duration_since(Instant::now()));
-        let (verdict, tries) = match inbox.recv_timeout(due.unwrap_or(IDLE)) {
+        let wait = next.map_or(IDLE, |at| at.saturating_duration_since(Instant::now()));
+        // what is due does not wait for a pause
+        let task = if wait.is_zero() { Err(RecvTimeoutError::Timeout) } else { inbox.recv_timeout(wait) };
+        let (verdict, tries) = match task {
             Ok(Task::Denied(verdict, Duration::ZERO)) => (verdict, 0),
             Ok(Task::Denied(verdict, after)) => {
                 if later.len() < QUEUE {

@@ -22,6 +22,19 @@ pub fn uretprobe_hazard(release: &str) -> Option<&'static str> {
     }
 }
 
+/// Why denied callers must not be answered: up to these releases a verdict program works on a packet that others hold, too, and
+/// writing to it can stop the kernel (mended by "bpf, sockmap: Pass skb ownership through read_skb"). Debian's builds say
+/// their upstream release in `/proc/version` only.
+pub fn verdict_hazard(release: &str, version_text: &str) -> Option<&'static str> {
+    const SHARED: &str =
+        "this kernel's socket verdicts cannot be trusted with a packet: 6.1.32, 6.3.6 or later is needed";
+    let debian = version_text.split_once("Debian ").and_then(|(_, rest)| version(rest));
+    match debian.or_else(|| version(release)) {
+        Some((0..=5, ..) | (6, 0 | 2, _) | (6, 1, 0..=31) | (6, 3, 0..=5)) | None => Some(SHARED),
+        Some(_) => None,
+    }
+}
+
 /// Major, minor and patch number; a missing patch number (`6.13-rc4`) is 0.
 fn version(release: &str) -> Option<(u32, u32, u32)> {
     let (major, rest) = release.split_once('.')?;
@@ -37,6 +50,22 @@ fn version(release: &str) -> Option<(u32, u32, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn verdicts_are_trusted_from_the_mended_release_on() {
+        let debian = "Linux version 6.1.0-38-amd64 (x) #1 SMP PREEMPT_DYNAMIC Debian 6.1.147-1 (2025-08-02)";
+        for (release, text) in
+            [("6.18.44-x", ""), ("6.1.0-38-amd64", debian), ("6.1.32", ""), ("6.12.9+deb13", "")]
+        {
+            assert_eq!(verdict_hazard(release, text), None, "{release}");
+        }
+        let old = debian.replace("6.1.147", "6.1.27");
+        for (release, text) in
+            [("6.1.0-9-amd64", &*old), ("6.2.16", ""), ("6.3.5", ""), ("5.15.0-1", ""), ("odd", "")]
+        {
+            assert!(verdict_hazard(release, text).is_some(), "{release}");
+        }
+    }
 
     #[test]
     fn only_the_faulty_releases_are_refused() {

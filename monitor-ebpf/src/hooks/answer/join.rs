@@ -1,13 +1,10 @@
 //! Which connections are answered: those of the listeners with `respond`, new ones and those that were open before.
 
 use aya_ebpf::EbpfContext as _;
-use aya_ebpf::bindings::{
-    BPF_NOEXIST, BPF_SK_STORAGE_GET_F_CREATE, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_STATE_CB,
-    BPF_SOCK_OPS_STATE_CB_FLAG,
-};
+use aya_ebpf::bindings::{BPF_NOEXIST, BPF_SK_STORAGE_GET_F_CREATE, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB};
 use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::generated::{
-    bpf_get_socket_cookie, bpf_map_update_elem, bpf_skc_to_tcp_sock, bpf_sock_ops_cb_flags_set,
+    bpf_get_socket_cookie, bpf_jiffies64, bpf_map_update_elem, bpf_skc_to_tcp_sock,
 };
 use aya_ebpf::macros::sock_ops;
 use aya_ebpf::programs::SockOpsContext;
@@ -16,15 +13,18 @@ use monitor_common::http1::phase;
 use monitor_common::kernel::ListenerKey;
 use monitor_common::ledger::Counter;
 
+use super::due;
 use crate::maps::{
     ANSWERED, ANSWERS, Answer, Conn, LISTENERS, MARKS, Mark, ZERO_ANSWER, config, conn_of, count, storage,
 };
+use crate::scratch;
 use crate::{conn, raw};
 
 /// States of `enum` in `include/net/tcp_states.h`.
 const TCP_ESTABLISHED: u8 = 1;
 
-const TCP_CLOSE: u32 = 7;
+/// Jiffies in which a request and its answer can have the same time: a second or less.
+const JUST_NOW: u32 = 100;
 
 /// Whether callers of this end of a connection are answered.
 #[inline(always)]
@@ -59,14 +59,16 @@ unsafe fn create(tcp: *mut c_void, cookie: u64) -> *mut Answer {
     answer
 }
 
-/// Says on the socket that it is answered.
+/// Says on the socket that it is answered. False when that cannot be.
 #[inline(always)]
-fn note(tcp: *mut c_void) {
+fn note(tcp: *mut c_void) -> bool {
     let mark = storage::<Mark>((&raw const MARKS).cast(), tcp, BPF_SK_STORAGE_GET_F_CREATE);
-    if !mark.is_null() {
-        // SAFETY: socket storage.
-        unsafe { (*mark).answered = 1 }
+    if mark.is_null() {
+        return false;
     }
+    // SAFETY: socket storage.
+    unsafe { (*mark).answered = 1 }
+    true
 }
 
 /// Connections of listeners that answer, from their first byte on.
@@ -74,14 +76,7 @@ fn note(tcp: *mut c_void) {
 pub fn answer_join(ctx: SockOpsContext) -> u32 {
     // SAFETY: fields of this program's context; the helpers take what the verifier lets through.
     unsafe {
-        let op = ctx.op();
-        if op == BPF_SOCK_OPS_STATE_CB {
-            if ctx.arg(1) == TCP_CLOSE {
-                leave(bpf_get_socket_cookie(ctx.as_ptr()));
-            }
-            return 1;
-        }
-        if op != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB {
+        if ctx.op() != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB {
             return 1;
         }
         let sk = (*ctx.ops).__bindgen_anon_2.sk;
@@ -103,16 +98,14 @@ pub fn answer_join(ctx: SockOpsContext) -> u32 {
             count(Counter::NoState, 1);
             return 1;
         }
-        (*answer).conn.synced = 1;
-        note(tcp);
-        bpf_sock_ops_cb_flags_set(ctx.ops, ctx.cb_flags() as i32 | BPF_SOCK_OPS_STATE_CB_FLAG as i32);
+        (*answer).conn.synced = note(tcp) as u32;
     }
     1
 }
 
-/// A connection ended.
+/// The socket is gone.
 #[inline(always)]
-fn leave(cookie: u64) {
+pub fn leave(cookie: u64) {
     if let Some(answer) = ANSWERS.get_ptr_mut(&cookie) {
         // SAFETY: a map value.
         unsafe { conn::tell_end(&raw mut (*answer).conn) }
@@ -147,6 +140,23 @@ pub extern "C" fn answer_open(ctx: *mut IterTcp) -> i32 {
         if state != TCP_ESTABLISHED || !is_listed(at) {
             return 0;
         }
+        let cookie = bpf_get_socket_cookie(tcp);
+        let mut answer = ANSWERS.get_ptr_mut(&cookie).unwrap_or(core::ptr::null_mut());
+        if !answer.is_null() {
+            if (*answer).conn.synced != 0
+                && let Some(scratch) = scratch::take_to_answer()
+            {
+                due(answer, scratch); // a token may have been lost
+                scratch::release(scratch);
+            }
+            if (*answer).conn.synced != 0
+                || (*answer).last != 0
+                || (*answer).cut != 0
+                || (*answer).waiting != 0
+            {
+                return 0;
+            }
+        }
         let next = raw::kernel::<u32>(at + config!(tcp_rcv_nxt) as u64).unwrap_or(0);
         let read = raw::kernel::<u32>(at + config!(tcp_copied_seq) as u64).unwrap_or(1);
         if next != read {
@@ -157,14 +167,14 @@ pub extern "C" fn answer_open(ctx: *mut IterTcp) -> i32 {
             // of what went by before it is known only that the server spoke last
             let received = raw::kernel::<u32>(at + config!(tcp_received_at) as u64).unwrap_or(1);
             let sent = raw::kernel::<u32>(at + config!(tcp_sent_at) as u64).unwrap_or(0);
-            if (sent.wrapping_sub(received) as i32) < 0 {
+            let since = (bpf_jiffies64() as u32).wrapping_sub(sent);
+            let later = sent.wrapping_sub(received) as i32;
+            if later < 0 || (later == 0 && since < JUST_NOW) {
                 return 0;
             }
         } else if !is_idle(theirs) {
             return 0;
         }
-        let cookie = bpf_get_socket_cookie(tcp);
-        let mut answer = ANSWERS.get_ptr_mut(&cookie).unwrap_or(core::ptr::null_mut());
         if answer.is_null() {
             answer = create(tcp, cookie);
             if answer.is_null() {
@@ -176,8 +186,6 @@ pub extern "C" fn answer_open(ctx: *mut IterTcp) -> i32 {
                 let _ = ANSWERS.remove(&cookie);
                 return 0;
             }
-        } else if (*answer).conn.synced != 0 || (*answer).last != 0 {
-            return 0;
         }
         if !theirs.is_null() {
             conn::go_on(&raw mut (*answer).conn, theirs);
@@ -186,10 +194,7 @@ pub extern "C" fn answer_open(ctx: *mut IterTcp) -> i32 {
             (*answer).done = number;
             (*theirs).answered = 1;
         }
-        (*answer).waiting = 0;
-        (*answer).cut = 0;
-        (*answer).conn.synced = 1;
-        note(tcp);
+        (*answer).conn.synced = note(tcp) as u32;
     }
     0
 }

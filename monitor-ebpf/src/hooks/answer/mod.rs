@@ -29,6 +29,8 @@
 mod join;
 mod respond;
 
+pub use join::leave;
+
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::sk_action;
 use aya_ebpf::helpers::generated::{
@@ -66,10 +68,11 @@ mod able {
 /// # Safety
 /// The pointers must be valid.
 #[inline(always)]
-pub unsafe fn pass(answer: *mut Answer, stream: *const Stream) -> bool {
+pub unsafe fn pass(answer: *mut Answer, scratch: *mut Scratch, stream: *const Stream) -> bool {
     // SAFETY: the caller's promise.
     unsafe {
         raw::atomic_add(&raw mut (*answer).given, 1);
+        (*scratch).reply.number += 1;
         // what comes now may be no HTTP any more
         let leaves = (*stream).flags & flag::UPGRADE != 0 || (*stream).method == method::CONNECT;
         if leaves {
@@ -90,6 +93,7 @@ pub unsafe fn deny(answer: *mut Answer, scratch: *mut Scratch, stream: *const St
         let reply = &raw mut (*scratch).reply;
         let ask = &raw mut (*scratch).ask;
         if behind {
+            judge::nobody_else(&raw mut (*answer).conn, ask);
             (*ask).worst = 1 + action::DENY as u32;
             (*ask).by = (*answer).rule;
             (*ask).reason = (*answer).reason;
@@ -189,41 +193,38 @@ pub fn answer_in(ctx: SkBuffContext) -> u32 {
     unsafe {
         let mut cookie = bpf_get_socket_cookie(ctx.as_ptr());
         let Some(answer) = ANSWERS.get_ptr_mut(&cookie) else { return sk_action::SK_PASS };
+        if (*answer).last != 0 {
+            return sk_action::SK_DROP;
+        }
         if (*answer).conn.synced == 0 {
-            return sk_action::SK_PASS;
+            return let_go(answer);
         }
         let len = (*skb).len;
         if len == 0 {
             return sk_action::SK_PASS;
         }
-        if (*answer).last != 0 {
-            return sk_action::SK_DROP;
-        }
         if !judge::is_answering() {
             return let_go(answer);
         }
-        let Some(scratch) = scratch::take_to_answer() else {
-            (*answer).conn.synced = 0;
-            return sk_action::SK_PASS;
-        };
+        let Some(scratch) = scratch::take_to_answer() else { return let_go(answer) };
         let verdict = decide(&ctx, answer, scratch, &mut cookie, len);
         scratch::release(scratch);
         verdict
     }
 }
 
-/// Nothing is denied any more: all passes, but for the rest of a message whose beginning the server does not have.
+/// Nothing is denied here any more: all passes. Where the server does not have what was in front of it, or answers are due in front of
+/// its own, nothing does.
 #[inline(always)]
 unsafe fn let_go(answer: *mut Answer) -> u32 {
     // SAFETY: the caller's promise.
     unsafe {
-        if (*answer).cut != 0 {
-            (*answer).last = 1;
-            return sk_action::SK_DROP;
-        }
         (*answer).conn.synced = 0;
-        core::ptr::write_volatile(&raw mut (*answer).waiting, 0);
-        sk_action::SK_PASS
+        if (*answer).cut == 0 && waiting(answer) == 0 {
+            return sk_action::SK_PASS;
+        }
+        (*answer).last = 1;
+        sk_action::SK_DROP
     }
 }
 
@@ -255,6 +256,8 @@ unsafe fn decide(
             left: 0,
             at: 0,
             fill: 0,
+            number: (*answer).given as u32,
+            pad: 0,
             heads: 0,
             sk: (*answer).sk,
             token: [*cookie; 2],
@@ -285,6 +288,11 @@ unsafe fn decide(
             // the line feeds stand in front of whatever the server gets next, which it skips
             hold(answer, reply);
             fill(skb, reply, first, len - first, 1);
+            if core::ptr::read_volatile(&raw const (*reply).left) != 0 {
+                judge::cut(&raw mut (*answer).conn, (*scratch).ask.seq);
+                (*answer).last = 1;
+                return sk_action::SK_DROP;
+            }
             due(answer, scratch);
             return sk_action::SK_PASS;
         }
@@ -295,7 +303,7 @@ unsafe fn decide(
             && denied == 1
             && (*reply).heads == 0
             && len >= whole
-            && write(skb, reply, answer, text, 0, len)
+            && write(skb, reply, answer, text, 0, len, (*answer).last != 0)
         {
             fill(skb, reply, whole, len - whole, 0);
             leaves(answer, len);
@@ -405,24 +413,24 @@ unsafe fn due(answer: *mut Answer, scratch: *mut Scratch) {
 pub unsafe fn served(conn: *mut Conn, scratch: *mut Scratch) {
     // SAFETY: the caller's promise.
     unsafe {
-        if let Some(answer) = ANSWERS.get_ptr_mut(&(*conn).peer.cookie) {
+        let cookie = (*conn).peer.cookie;
+        // (its place may be another connection's by now)
+        if let Some(answer) = ANSWERS.get_ptr_mut(&cookie)
+            && (*answer).conn.peer.cookie == cookie
+            && outstanding(answer) != 0
+        {
             raw::atomic_add(&raw mut (*answer).done, 1);
             due(answer, scratch);
         }
     }
 }
 
-/// It is not known any more what the server has answered: it decides for itself from now on, that is, denied callers are fenced.
-///
-/// # Safety
-/// `conn` must be valid.
+/// It is not known any more what the server has answered: denied callers are fenced from now on.
 #[inline(always)]
-pub unsafe fn lost(conn: *mut Conn) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        if let Some(answer) = ANSWERS.get_ptr_mut(&(*conn).peer.cookie) {
-            (*answer).conn.synced = 0;
-        }
+pub fn lost(cookie: u64) {
+    if let Some(answer) = ANSWERS.get_ptr_mut(&cookie) {
+        // SAFETY: a map value.
+        unsafe { (*answer).conn.synced = 0 }
     }
 }
 

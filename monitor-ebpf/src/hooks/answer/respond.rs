@@ -13,7 +13,7 @@ use monitor_common::answer::{self, BYTES, DIGITS, ENDS, Text, WAITING};
 use super::{due, outstanding, waiting};
 use crate::maps::{ANSWERED, ANSWERS, Answer, TEXTS, config};
 use crate::scratch::{self, Reply, Scratch};
-use crate::{judge, raw, ring};
+use crate::{raw, ring};
 
 /// Bytes of a token: the cookie twice.
 pub(super) const TOKEN: u32 = 16;
@@ -29,7 +29,7 @@ static LINES: [u8; FILL as usize] = [b'\n'; FILL as usize];
 const LEAVING_NS: u64 = 1_000_000_000;
 
 /// Most bytes of answers that may be on their way to a socket: a caller that does not take them is cut.
-pub(super) const PILE: u32 = 1 << 20;
+pub(super) const PILE: u32 = 32 << 10;
 
 /// Sequence number of the next byte that is written to the socket.
 #[inline(always)]
@@ -85,10 +85,7 @@ unsafe extern "C" fn fill_step(_index: u32, context: *mut c_void) -> c_long {
         if left == 0 {
             return 1;
         }
-        let n = judge::opaque(if left > FILL { FILL } else { left });
-        if n == 0 || n > FILL {
-            return 1;
-        }
+        let n = raw::some(if left > FILL { FILL } else { left }, FILL);
         let bytes = if (*reply).fill == 0 { BLANKS.as_ptr() } else { LINES.as_ptr() };
         if bpf_skb_store_bytes((*filling).skb.cast(), (*reply).at, bytes.cast(), n, 0) != 0 {
             return 1;
@@ -133,13 +130,15 @@ pub(super) unsafe fn write(
     text: *const Text,
     at: u32,
     room: u32,
+    ends: bool,
 ) -> bool {
     // SAFETY: the caller's promise.
     unsafe {
-        let len = judge::opaque((*text).len as u32);
+        let len = (*text).len as u32;
         if len == 0 || len > BYTES as u32 {
             return false;
         }
+        let len = raw::some(len, BYTES as u32);
         if bpf_skb_store_bytes(skb.cast(), at, (&raw const (*text).bytes).cast(), len, 0) != 0 {
             return false;
         }
@@ -147,7 +146,7 @@ pub(super) unsafe fn write(
         number(skb, reply, at, (*text).retry_at, retry, b' ');
         number(skb, reply, at, (*text).reset_at, retry, b'0');
         number(skb, reply, at, (*text).length_at, (room - (*text).head as u32) as u64, b' ');
-        if (*answer).last != 0 {
+        if ends {
             let to = at + (*text).connection_at as u32;
             bpf_skb_store_bytes(skb.cast(), to, ENDS_TEXT.as_ptr().cast(), ENDS.len() as u32, 0);
         }
@@ -191,7 +190,9 @@ unsafe extern "C" fn respond_step(index: u32, context: *mut c_void) -> c_long {
         let head = (*all).waiting >> (8 + (index & 31)) & 1 != 0;
         let at = core::ptr::read_volatile(&raw const (*reply).at);
         let len = (*text).len as u32;
-        if !write((*all).skb, reply, (*all).answer, text, at, len) {
+        // those behind it would not be read
+        let ends = (*(*all).answer).last != 0 && index + 1 == (*all).waiting as u32 & 0xff;
+        if !write((*all).skb, reply, (*all).answer, text, at, len, ends) {
             return 1;
         }
         // the response to a HEAD says how long the body would be; the next response takes its place
@@ -240,21 +241,46 @@ unsafe fn respond(
         let whole = (*text).len as u32;
         let bodies = (whole - (*text).head as u32) * (waiting >> 8).count_ones();
         let len = whole * n as u32 - bodies;
-        leaves(answer, len);
-        if !raw::atomic_swap(&raw mut (*answer).waiting, waiting, 0) {
+        // (its place may be another connection's by now)
+        if (*answer).conn.peer.cookie != *cookie || !raw::atomic_swap(&raw mut (*answer).waiting, waiting, 0)
+        {
             due(answer, scratch); // another one came in at this moment
             return sk_action::SK_DROP;
         }
+        if build(skb, reply, answer, text, waiting, len) {
+            leaves(answer, len);
+            let verdict = ANSWERED.redirect_skb(ctx, cookie, 0) as u32;
+            if verdict == sk_action::SK_PASS {
+                return verdict;
+            }
+        }
+        // they wait on: the next walk through the open connections asks again
+        raw::atomic_swap(&raw mut (*answer).waiting, 0, waiting);
+        sk_action::SK_DROP
+    }
+}
+
+/// Makes a packet into the responses to what waits, `len` bytes together.
+#[inline(always)]
+unsafe fn build(
+    skb: *mut __sk_buff,
+    reply: *mut Reply,
+    answer: *mut Answer,
+    text: *const Text,
+    waiting: u64,
+    len: u32,
+) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let all = (*text).len as u32 * (waiting & 0xff) as u32;
         // room for the last one's body: it is cut off again
-        if bpf_skb_change_tail(skb.cast(), whole * (n as u32), 0) != 0 {
-            return sk_action::SK_DROP;
+        if bpf_skb_change_tail(skb.cast(), all, 0) != 0 {
+            return false;
         }
         (*reply).at = 0;
-        let mut all = Responding { skb, reply, answer, text, waiting };
-        bpf_loop(WAITING * 2, respond_step as *const () as *mut c_void, (&raw mut all).cast(), 0);
-        if len != whole * n as u32 && bpf_skb_change_tail(skb.cast(), len, 0) != 0 {
-            return sk_action::SK_DROP;
-        }
-        ANSWERED.redirect_skb(ctx, cookie, 0) as u32
+        let mut responding = Responding { skb, reply, answer, text, waiting };
+        bpf_loop(WAITING * 2, respond_step as *const () as *mut c_void, (&raw mut responding).cast(), 0);
+        core::ptr::read_volatile(&raw const (*reply).at) == len
+            && (len == all || bpf_skb_change_tail(skb.cast(), len, 0) == 0)
     }
 }
