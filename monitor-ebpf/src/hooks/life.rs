@@ -29,8 +29,9 @@ const NAME: u32 = 255;
 pub fn tcp_destroy(ctx: BtfTracePointContext) -> i32 {
     let sk: *mut c_void = ctx.arg(0);
     let mark = storage::<Mark>((&raw const MARKS).cast(), sk, 0);
-    // SAFETY: socket storage; a socket from the hook's context.
+    // SAFETY: socket storage.
     if !mark.is_null() && unsafe { (*mark).answered } != 0 {
+        // SAFETY: a socket from the hook's context.
         answer::leave(unsafe { bpf_get_socket_cookie(sk) });
     }
     let conn = conn_of(sk);

@@ -23,7 +23,7 @@ pub fn uretprobe_hazard(release: &str) -> Option<&'static str> {
 }
 
 /// Why denied callers must not be answered: up to these releases a verdict program works on a packet that others hold, too, and
-/// writing to it can stop the kernel (mended by "bpf, sockmap: Pass skb ownership through read_skb"). Debian's builds say
+/// writing to it can stop the kernel (mended by "bpf, sockmap: Pass skb ownership through `read_skb`"). Debian's builds say
 /// their upstream release in `/proc/version` only.
 pub fn verdict_hazard(release: &str, version_text: &str) -> Option<&'static str> {
     const SHARED: &str =

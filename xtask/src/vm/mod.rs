@@ -51,6 +51,7 @@ const TESTS: &[&str] = &[
     "caps::outbound_requests_do_not_leave",
     "caps::answers::denied_callers_are_answered",
     "caps::answers::open_connections_are_answered",
+    "caps::fences::a_listener_is_never_fenced",
 ];
 /// Environment of the tests inside; software emulation is ten to twenty times slower than the host.
 const ENVIRONMENT: &str = "PATH=/usr/bin:/usr/sbin\nHOME=/root\nTMPDIR=/tmp\nLANG=C.UTF-8\nCI=true\nRUST_BACKTRACE=0\n\
