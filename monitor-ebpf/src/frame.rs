@@ -11,8 +11,8 @@ use monitor_common::http1::{
 use monitor_common::kernel::{IdentityCount, IdentityKey};
 use monitor_common::ledger::Counter;
 
+use crate::answer;
 use crate::conn::{self, ANONYMOUS};
-use crate::hooks::answer;
 use crate::maps::{Answer, Conn, IDENTITIES, NAMES, count, told};
 use crate::scratch::{self, NOTHING, Scratch};
 use crate::{judge, raw, ring};

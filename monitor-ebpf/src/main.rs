@@ -11,6 +11,7 @@
 )]
 #![allow(clippy::needless_pass_by_value, reason = "the macros hand programs their context by value")]
 
+mod answer;
 mod conn;
 mod frame;
 mod hooks;

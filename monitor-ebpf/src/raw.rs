@@ -6,7 +6,6 @@ use aya_ebpf::helpers::generated::{
 };
 use core::mem::{MaybeUninit, size_of};
 
-use crate::judge;
 use crate::maps::{IOVS, config};
 use crate::scratch::Scratch;
 
@@ -49,12 +48,26 @@ pub fn first_word(address: u64, n: u32) -> u64 {
     word
 }
 
+/// Keeps a mask in place that the compiler could prove to be without effect: the verifier does not follow such proofs.
+#[inline(always)]
+pub fn opaque(x: u32) -> u32 {
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut y = x;
+        // SAFETY: copies a register to itself; touches no memory, stack or flags.
+        unsafe { core::arch::asm!("{0} = {0}", inout(reg) y, options(pure, nomem, nostack)) };
+        y
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    x
+}
+
 /// A length from 1 to `most`, a power of two, with both bounds on the very register that is used.
 ///
 /// VERIFIER(6.1): "invalid access to map value, size=0": a comparison with 0 does not reach the copy that is passed on.
 #[inline(always)]
 pub fn some(n: u32, most: u32) -> u32 {
-    (judge::opaque(n.wrapping_sub(1)) & (most - 1)) + 1
+    (opaque(n.wrapping_sub(1)) & (most - 1)) + 1
 }
 
 /// The current task as an address.

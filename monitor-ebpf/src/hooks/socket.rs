@@ -15,7 +15,8 @@ use monitor_common::event::{role, transport};
 use monitor_common::http1::{Start, phase, plausible};
 use monitor_common::ledger::Counter;
 
-use crate::hooks::{answer, gate, tls};
+use crate::answer;
+use crate::hooks::{gate, tls};
 use crate::maps::{CHECKS, CONNS, Conn, MARKS, Mark, config, conn_of, count, is_on, mark, storage};
 use crate::raw::{self, Buffers, Found};
 use crate::scratch::{self, Scratch};

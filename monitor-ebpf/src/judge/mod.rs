@@ -36,8 +36,9 @@ use crate::maps::{
     ACCEPTED, BUCKETS, CAP_COUNTS, Conn, EACH, EVERY, NETWORKS, NetworkData, OVER, POLICY, RULES, STRANGERS,
     SUBJECTS, count,
 };
+use crate::raw::{self, opaque};
 use crate::scratch::{self, Ask, SUBJECTS_EACH, Scratch, TODO, Todo};
-use crate::{conn, raw, ring};
+use crate::{conn, ring};
 
 pub use path::keep;
 
@@ -700,18 +701,4 @@ pub unsafe fn fence_late(conn: *mut Conn) {
         report(conn, scratch, &said);
         scratch::release(scratch);
     }
-}
-
-/// Keeps a mask in place that the compiler could prove to be without effect: the verifier does not follow such proofs.
-#[inline(always)]
-pub fn opaque(x: u32) -> u32 {
-    #[cfg(target_arch = "bpf")]
-    {
-        let mut y = x;
-        // SAFETY: copies a register to itself; touches no memory, stack or flags.
-        unsafe { core::arch::asm!("{0} = {0}", inout(reg) y, options(pure, nomem, nostack)) };
-        y
-    }
-    #[cfg(not(target_arch = "bpf"))]
-    x
 }

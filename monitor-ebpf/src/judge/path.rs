@@ -5,8 +5,9 @@ use monitor_common::cap::{action, policy_flag, reason, space};
 use monitor_common::http1::{PRE, WIN};
 use monitor_common::path::{self, Reading};
 
-use super::{SHADOW_LEVEL, SUBJECT_MASK, opaque, policy, stage};
+use super::{SHADOW_LEVEL, SUBJECT_MASK, policy, stage};
 use crate::maps::{ACCESS, Conn, LINES, PathKey, ZERO_LINE};
+use crate::raw::opaque;
 use crate::scratch::{Ask, SUBJECTS_EACH, Scratch};
 
 /// Reads the next byte of the request line.

@@ -3,17 +3,15 @@
 
 use aya_ebpf::bindings::{__sk_buff, sk_action};
 use aya_ebpf::cty::{c_long, c_void};
-use aya_ebpf::helpers::generated::{
-    bpf_ktime_get_ns, bpf_loop, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes,
-};
+use aya_ebpf::helpers::generated::{bpf_loop, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes};
 use aya_ebpf::macros::stream_verdict;
 use aya_ebpf::programs::SkBuffContext;
 use monitor_common::answer::{self, BYTES, DIGITS, ENDS, Text, WAITING};
 
-use super::{due, outstanding, waiting};
-use crate::maps::{ANSWERED, ANSWERS, Answer, TEXTS, config};
+use crate::answer::{due, leaves, outstanding, waiting};
+use crate::maps::{ANSWERED, ANSWERS, Answer, TEXTS};
+use crate::raw;
 use crate::scratch::{self, Reply, Scratch};
-use crate::{raw, ring};
 
 /// Bytes of a token: the cookie twice.
 pub(super) const TOKEN: u32 = 16;
@@ -24,56 +22,6 @@ const FILL: u32 = 256;
 static BLANKS: [u8; FILL as usize] = [b' '; FILL as usize];
 
 static LINES: [u8; FILL as usize] = [b'\n'; FILL as usize];
-
-/// How long an answer may be on its way to its socket, ns.
-const LEAVING_NS: u64 = 1_000_000_000;
-
-/// Most bytes of answers that may be on their way to a socket: a caller that does not take them is cut.
-pub(super) const PILE: u32 = 32 << 10;
-
-/// Sequence number of the next byte that is written to the socket.
-#[inline(always)]
-unsafe fn written(answer: *mut Answer) -> u32 {
-    // SAFETY: the caller's promise.
-    raw::kernel::<u32>(unsafe { (*answer).sk } + config!(tcp_write_seq) as u64).unwrap_or(0)
-}
-
-/// Bytes of answers that are on their way to the socket.
-#[inline(always)]
-pub(super) unsafe fn piled(answer: *mut Answer) -> u32 {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let bytes = (*answer).leaves.wrapping_sub(written(answer));
-        // far behind: of a time long ago
-        if bytes > 2 * PILE { 0 } else { bytes }
-    }
-}
-
-/// Whether an answer is on its way to the socket, so that another one would overtake it.
-#[inline(always)]
-pub(super) unsafe fn is_leaving(answer: *mut Answer, scratch: *mut Scratch) -> bool {
-    // SAFETY: the caller's promise.
-    unsafe {
-        if (*answer).leaving_ns == 0 {
-            return false;
-        }
-        if piled(answer) > 0 && ring::now(scratch) < (*answer).leaving_ns {
-            return true;
-        }
-        (*answer).leaving_ns = 0;
-        false
-    }
-}
-
-/// `n` bytes are on their way to the socket.
-#[inline(always)]
-pub(super) unsafe fn leaves(answer: *mut Answer, n: u32) {
-    // SAFETY: the caller's promise; the helper takes no arguments.
-    unsafe {
-        (*answer).leaves = written(answer).wrapping_add(piled(answer)).wrapping_add(n);
-        (*answer).leaving_ns = bpf_ktime_get_ns() + LEAVING_NS;
-    }
-}
 
 /// One step of [`fill`].
 unsafe extern "C" fn fill_step(_index: u32, context: *mut c_void) -> c_long {
