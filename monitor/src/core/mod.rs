@@ -276,6 +276,7 @@ impl Core {
     }
 
     fn request(&mut self, record: &Request, bytes: &[u8]) {
+        let verdict = self.verdicts.before(record.conn, record.seq);
         let connection = if let Some(connection) = self.connections.get_mut(record.conn) {
             connection
         } else {
@@ -334,7 +335,7 @@ impl Core {
             }
         };
         self.kernel.count(record, &shape);
-        let verdict = self.verdict_before(record.conn, record.seq, &shape);
+        let audited = verdict.map(|judged| (Arc::clone(&shape), judged));
         let announced = if record.content_length == event::CHUNKED { 0 } else { record.content_length };
         let request = Outstanding {
             seq: record.seq,
@@ -346,8 +347,10 @@ impl Core {
             shape,
         };
         let mut done = None;
-        let Some(connection) = self.connections.get_mut(record.conn) else { return };
         self.losses.orphans += connection.push(request, |paired| done = Some(paired));
+        if let Some((shape, judged)) = audited {
+            self.audit(&shape, judged);
+        }
         if let Some(paired) = done {
             if paired.response.is_none() {
                 self.losses.unanswered += 1;

@@ -48,6 +48,14 @@ pub(super) struct Verdicts {
     pub early: VecDeque<(u64, u32, Judged)>,
 }
 
+impl Verdicts {
+    /// What was decided about a request before it was reported.
+    pub fn before(&mut self, conn: u64, seq: u32) -> Option<Judged> {
+        let at = self.early.iter().position(|(of, number, _)| *of == conn && *number == seq)?;
+        self.early.remove(at).map(|(.., judged)| judged)
+    }
+}
+
 impl Core {
     /// Takes the names of caps by rule, and whether it matters which credentials are accepted.
     pub fn set_caps(&mut self, names: HashMap<u32, Arc<str>>, wants_acceptance: bool) {
@@ -107,16 +115,7 @@ impl Core {
         self.verdicts.early.push_back((verdict.conn, verdict.seq, judged));
     }
 
-    /// What was decided about a request before it was reported.
-    pub(super) fn verdict_before(&mut self, conn: u64, seq: u32, shape: &Shape) -> Option<Judged> {
-        let early = &mut self.verdicts.early;
-        let at = early.iter().position(|(of, number, _)| *of == conn && *number == seq)?;
-        let (.., judged) = early.remove(at)?;
-        self.audit(shape, judged);
-        Some(judged)
-    }
-
-    fn audit(&self, shape: &Shape, judged: Judged) {
+    pub(super) fn audit(&self, shape: &Shape, judged: Judged) {
         tracing::debug!(
             target: "audit",
             verdict = word(judged.action),
