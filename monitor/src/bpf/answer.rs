@@ -1,6 +1,5 @@
 //! Loads and attaches what answers denied callers in the server's place, and sends it the tokens for answers that had to wait.
 
-use std::fs::File;
 use std::io::Read as _;
 use std::net::IpAddr;
 use std::os::fd::AsRawFd as _;
@@ -14,11 +13,12 @@ use aya::{Btf, Ebpf};
 use monitor_common::kernel::ListenerKey;
 use tracing::warn;
 
-use super::hooks::{SocketHook, describe};
+use super::fence;
+use super::hooks::{SocketHook, describe, program};
 use super::maps::Plain;
+use crate::caps::words;
 use crate::probes::kernel;
 use crate::view::HookRow;
-use crate::workload::cgroup2_root;
 
 // SAFETY: `repr(C)`, integers only, no padding: any bytes are a value and every byte is initialised.
 unsafe impl aya::Pod for Plain<ListenerKey> {}
@@ -126,26 +126,12 @@ fn row(name: &str, attached: bool) -> HookRow {
     HookRow { name: name.into(), target: "listeners".into(), mandatory: false, attached }
 }
 
-fn program<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P>
-where
-    &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = aya::programs::ProgramError>,
-{
-    Ok(ebpf.program_mut(name).context("the kernel side lacks one of its programs")?.try_into()?)
-}
-
 /// Tells the kernel side which listeners they are.
 fn list(ebpf: &mut Ebpf, listeners: &[Listener]) -> Result<()> {
     let map = ebpf.map_mut("LISTENERS").context("the kernel side has no map LISTENERS")?;
     let mut map: HashMap<_, Plain<ListenerKey>, u32> = HashMap::try_from(map)?;
     for listener in listeners {
-        let address = listener.address.map_or([0; 2], |address| {
-            let bytes = match address {
-                IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
-                IpAddr::V6(address) => address.octets(),
-            };
-            let (a, b) = bytes.split_at(8);
-            [a, b].map(|half| half.try_into().map_or(0, u64::from_ne_bytes))
-        });
+        let address = listener.address.map_or([0; 2], words);
         map.insert(Plain(ListenerKey { address, port: listener.port.into() }), 1, 0)?;
     }
     Ok(())
@@ -196,8 +182,7 @@ fn verdict(ebpf: &mut Ebpf, name: &str, map: &str) -> Result<()> {
 
 /// New connections of the listeners take part from now on.
 fn join(ebpf: &mut Ebpf) -> Result<()> {
-    let root = cgroup2_root().context("no cgroup2 file system is mounted")?;
-    let cgroup = File::open(&root).with_context(|| format!("cannot open {}", root.display()))?;
+    let (_, cgroup) = fence::root()?;
     let program: &mut SockOps = program(ebpf, "answer_join")?;
     program
         .load()

@@ -1,13 +1,14 @@
 //! Attaches fences and gate to the root of cgroup v2.
 
 use std::fs::File;
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, anyhow};
 use aya::Ebpf;
 use aya::programs::links::FdLink;
 use aya::programs::{CgroupAttachMode, CgroupSkb, CgroupSkbAttachType};
 
-use super::hooks::describe;
+use super::hooks::{describe, program};
 use super::pins::Held;
 use crate::view::HookRow;
 use crate::workload::cgroup2_root;
@@ -37,10 +38,8 @@ pub fn attach(ebpf: &mut Ebpf, programs: &[Program]) -> Result<(Vec<HookRow>, Ve
 }
 
 fn attach_one(ebpf: &mut Ebpf, (name, side): &Program) -> Result<(HookRow, Held)> {
-    let root = cgroup2_root().context("no cgroup2 file system is mounted: nothing can be denied")?;
-    let cgroup = File::open(&root).with_context(|| format!("cannot open {}", root.display()))?;
-    let program = ebpf.program_mut(name).context("the kernel side lacks one of its programs")?;
-    let program: &mut CgroupSkb = program.try_into()?;
+    let (root, cgroup) = root()?;
+    let program: &mut CgroupSkb = program(ebpf, name)?;
     program.load().map_err(|error| anyhow!("cannot load {name}: {}", describe(&error)))?;
     let link = program
         .attach(&cgroup, *side, CgroupAttachMode::Single)
@@ -49,6 +48,16 @@ fn attach_one(ebpf: &mut Ebpf, (name, side): &Program) -> Result<(HookRow, Held)
     let row =
         HookRow { name: (*name).into(), target: root.display().to_string(), mandatory: true, attached: true };
     Ok((row, FdLink::try_from(link)?.into()))
+}
+
+/// The root of cgroup v2, opened: programs there see every socket of the host.
+///
+/// # Errors
+/// When there is none.
+pub fn root() -> Result<(PathBuf, File)> {
+    let root = cgroup2_root().context("no cgroup2 file system is mounted: nothing can be denied")?;
+    let cgroup = File::open(&root).with_context(|| format!("cannot open {}", root.display()))?;
+    Ok((root, cgroup))
 }
 
 /// The row of a program that this kernel does not take.

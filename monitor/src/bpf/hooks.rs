@@ -233,6 +233,18 @@ impl Hook {
     }
 }
 
+/// A program of the kernel side.
+///
+/// # Errors
+/// When there is none of this name and kind.
+pub fn program<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P>
+where
+    &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
+{
+    let program = ebpf.program_mut(name).with_context(|| format!("the kernel side has no program {name}"))?;
+    Ok(program.try_into()?)
+}
+
 /// A program's error in one line: of the verifier's log only the end, where the reason is.
 pub fn describe(error: &ProgramError) -> String {
     let ProgramError::LoadError { io_error, verifier_log } = error else { return error.to_string() };

@@ -16,6 +16,7 @@ use aya::programs::uprobe::{UProbeAttachPoint, UProbeScope};
 use monitor_common::kernel::{TlsKey, tls_site};
 use tracing::{debug, info, warn};
 
+use super::hooks::program;
 use super::maps::{self, Plain, TlsConn, TlsPeer};
 use super::pins::Held;
 use crate::probes::discover::{Scan, Scanner, Target};
@@ -134,7 +135,7 @@ impl Probes {
     /// # Errors
     /// When the program is refused. A library that cannot be probed again is only logged.
     pub fn start_early(&mut self, ebpf: &mut Ebpf) -> Result<()> {
-        program(ebpf, "tls_early")?.load().context("cannot load tls_early")?;
+        program::<UProbe>(ebpf, "tls_early")?.load().context("cannot load tls_early")?;
         self.early = true;
         for attached in self.attached.values_mut() {
             if let Err(error) = attach_early(ebpf, attached) {
@@ -236,11 +237,6 @@ impl Probes {
     }
 }
 
-fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut UProbe> {
-    let program = ebpf.program_mut(name).with_context(|| format!("the kernel side has no program {name}"))?;
-    Ok(program.try_into()?)
-}
-
 /// Attaches every site of a file, the `set`th, or none.
 fn attach(ebpf: &mut Ebpf, target: Target, set: u32, no_return_probes: bool) -> Result<Attached> {
     let path = target.attach_path();
@@ -293,7 +289,7 @@ fn attach_early(ebpf: &mut Ebpf, attached: &mut Attached) -> Result<()> {
 }
 
 fn attach_one(ebpf: &mut Ebpf, name: &str, path: &Path, offset: u64, cookie: u64) -> Result<Held> {
-    let program = program(ebpf, name)?;
+    let program: &mut UProbe = program(ebpf, name)?;
     let point = UProbeAttachPoint { location: offset.into(), cookie: Some(cookie) };
     let attached = program.attach(point, path, UProbeScope::AllProcesses);
     let link = attached.and_then(|id| program.take_link(id))?;

@@ -15,4 +15,4 @@ mod text;
 pub use compile::{NetworkEntry, PathEntry, network_key};
 pub use engine::{Accepted, Change, Effective, Engine, Override};
 pub use rows::Shown;
-pub use subjects::Resolver;
+pub use subjects::{Resolver, words};

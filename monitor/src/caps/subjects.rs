@@ -11,6 +11,7 @@ use monitor_common::event::{cred, role};
 
 use super::engine::Accepted;
 use crate::core::Settings;
+use crate::identity::mapped;
 use crate::view::Direction;
 
 /// Most directories that a search for a workload's cgroups looks at.
@@ -179,10 +180,7 @@ fn client(text: &str) -> Option<u64> {
 
 /// An address as the kernel side holds it: two words in memory order.
 pub fn words(address: IpAddr) -> [u64; 2] {
-    let octets = match address {
-        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
-        IpAddr::V6(address) => address.octets(),
-    };
+    let octets = mapped(address).octets();
     let (words, _) = octets.as_chunks::<8>();
     let word = |at: usize| words.get(at).map_or(0, |bytes| u64::from_ne_bytes(*bytes));
     [word(0), word(1)]

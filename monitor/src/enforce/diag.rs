@@ -3,8 +3,10 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+
+use crate::identity::mapped;
 
 /// `SOCK_DIAG_BY_FAMILY` of `linux/sock_diag.h`.
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
@@ -32,13 +34,9 @@ pub struct Socket {
     pub remote: (Ipv6Addr, u16),
 }
 
-/// An address as the kernel side reports it: IPv4 mapped.
-fn mapped(address: SocketAddr) -> (Ipv6Addr, u16) {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) => ip.to_ipv6_mapped(),
-        IpAddr::V6(ip) => ip,
-    };
-    (ip, address.port())
+/// An address as the kernel side reports it.
+fn reported(address: SocketAddr) -> (Ipv6Addr, u16) {
+    (mapped(address.ip()), address.port())
 }
 
 impl Socket {
@@ -66,8 +64,8 @@ impl Socket {
             cookie,
             device: 0,
             family: family as u16,
-            local: mapped(stream.local_addr()?),
-            remote: mapped(stream.peer_addr()?),
+            local: reported(stream.local_addr()?),
+            remote: reported(stream.peer_addr()?),
         })
     }
 

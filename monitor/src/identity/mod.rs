@@ -19,6 +19,14 @@ use std::net::{IpAddr, Ipv6Addr};
 use crate::parser::authorization::Scheme;
 use crate::view::Direction;
 
+/// An address as the kernel side has it: IPv4 mapped.
+pub fn mapped(address: IpAddr) -> Ipv6Addr {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => address,
+    }
+}
+
 /// Kind of an identity, in the words of the CLI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
@@ -143,11 +151,7 @@ impl Id {
 
     /// The client at `address`.
     pub fn client(direction: Direction, address: IpAddr) -> Self {
-        let bits = match address {
-            IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
-            IpAddr::V6(address) => address.to_bits(),
-        };
-        Self { direction, kind: Kind::Client, form: Form::Address, value: bits }
+        Self { direction, kind: Kind::Client, form: Form::Address, value: mapped(address).to_bits() }
     }
 
     /// The client on a Unix socket that runs as `uid`.

@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use monitor_common::cap::client_key;
 use monitor_common::event::{Conn, transport};
 
+use crate::identity::mapped;
+
 /// `AF_UNIX` as the records carry it.
 const AF_UNIX: u16 = 1;
 
@@ -50,11 +52,7 @@ impl Peer {
 
     /// An address without port.
     pub fn from_ip(address: IpAddr) -> Self {
-        let address = match address {
-            IpAddr::V4(address) => address.to_ipv6_mapped(),
-            IpAddr::V6(address) => address,
-        };
-        Self { address: address.octets(), port: 0, form: Form::Address }
+        Self { address: mapped(address).octets(), port: 0, form: Form::Address }
     }
 
     /// The same peer without its port.
