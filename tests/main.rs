@@ -13,6 +13,7 @@
     reason = "a test stops at the first thing that is not as it should be, and says so"
 )]
 
+mod attacks;
 mod attribution;
 mod caps;
 mod framing;

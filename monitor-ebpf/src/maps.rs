@@ -1,6 +1,6 @@
 //! Every map and every load-time value of the kernel side.
 
-use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, bpf_map_type::BPF_MAP_TYPE_TASK_STORAGE};
+use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, bpf_map_type::BPF_MAP_TYPE_TASK_STORAGE};
 use aya_ebpf::btf_maps::{self, ArrayOfMaps, SkStorage};
 use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::generated::bpf_sk_storage_get;
@@ -309,9 +309,9 @@ pub static FENCED: LruHashMap<u64, u32> = LruHashMap::with_max_entries(16_384, 0
 /// Fences set so far.
 #[map]
 pub static FENCES: Array<u64> = Array::with_max_entries(1, 0);
-/// What there is to decide.
+/// What there is to decide. The daemon maps it: its sign of life is a store.
 #[map]
-pub static POLICY: Array<Policy> = Array::with_max_entries(1, 0);
+pub static POLICY: Array<Policy> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// Caps.
 #[map]
 pub static RULES: Array<Rule> = Array::with_max_entries(cap::RULES, 0);

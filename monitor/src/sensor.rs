@@ -55,8 +55,16 @@ pub trait Sensor: Send {
     fn program_stats(&self) -> Vec<ProgramStats>;
     /// Sockets, by cookie, that an earlier daemon's programs fenced and that nobody may have destroyed.
     fn fenced(&self) -> BTreeSet<u64>;
+    /// How the kernel side is told that the daemon is alive; `None` when this sensor only observes, and from the second time on.
+    fn pulse(&mut self) -> Option<Box<dyn Pulse>>;
     /// What applies caps; `None` when this sensor only observes.
     fn enforcer(&self) -> Option<Arc<dyn Enforcer>>;
+}
+
+/// Tells the kernel side that the daemon is alive.
+pub trait Pulse: Send {
+    /// The daemon is alive at `now_ns` (monotonic clock). Takes no lock and waits for nothing.
+    fn beat(&self, now_ns: u64);
 }
 
 /// What must be in place before tables are written.

@@ -3,7 +3,7 @@
 mod answers;
 mod fences;
 mod keep;
-mod load;
+pub mod load;
 mod rates;
 mod shown;
 
@@ -19,9 +19,9 @@ use crate::harness::weir::Weir;
 use crate::harness::{Findings, LIMIT, need, note, tool, turn, until};
 use load::{Caller, Load, Met, Offer, load};
 
-const ACME: &str = "Bearer acme-secret";
+pub const ACME: &str = "Bearer acme-secret";
 
-fn address(server: &Server) -> SocketAddr {
+pub fn address(server: &Server) -> SocketAddr {
     let place = server.url.split_once("://").unwrap().1;
     place.to_socket_addrs().unwrap().next().unwrap()
 }
@@ -30,7 +30,7 @@ fn get(path: &str, headers: &str) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n").into_bytes()
 }
 
-fn acme(path: &str) -> Vec<u8> {
+pub fn acme(path: &str) -> Vec<u8> {
     get(path, &format!("Authorization: {ACME}\r\n"))
 }
 

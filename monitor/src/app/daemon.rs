@@ -2,14 +2,15 @@
 //! held for one look at a time.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use monitor_common::ledger::Counter;
 use tokio::sync::Notify;
 
+use super::beat::Progress;
 use super::{clock, losses, settings};
 use crate::caps::{Change, Engine};
 use crate::config::{Config, Enforce};
@@ -70,9 +71,7 @@ pub struct Daemon {
     blocking: Mutex<HashMap<u16, u32>>,
     key: [u8; 16],
     started: SystemTime,
-    began: Instant,
-    /// Milliseconds from `began` to the latest drain, 0 before the first.
-    drained: AtomicU64,
+    progress: Arc<Progress>,
     became_ready: Notify,
     reload_ok: AtomicBool,
 }
@@ -100,8 +99,7 @@ impl Daemon {
             blocking: Mutex::default(),
             key,
             started: SystemTime::now(),
-            began: Instant::now(),
-            drained: AtomicU64::new(0),
+            progress: Arc::default(),
             became_ready: Notify::new(),
             reload_ok: AtomicBool::new(true),
         })
@@ -163,7 +161,7 @@ impl Daemon {
         self.core().describe_caps(shown)
     }
 
-    /// What is due now and then: a sign of life, credentials that servers have accepted; once a second workloads that came or
+    /// What is due now and then: credentials that servers have accepted; once a second workloads that came or
     /// went, and the counts of caps.
     pub fn maintain_caps(&self, second: bool) {
         // whoever shows a hundred thousand buckets holds this for long; the rings must not wait for that
@@ -185,7 +183,6 @@ impl Daemon {
         {
             tracing::warn!("caps of workloads are not up to date: {error}");
         }
-        caps.beat(clock::monotonic_ns());
     }
 
     /// The installation key.
@@ -206,17 +203,9 @@ impl Daemon {
         }
     }
 
-    /// Takes note that the ring was drained just now.
-    pub fn drained(&self) {
-        self.drained.store((self.began.elapsed().as_millis() as u64).max(1), Ordering::Relaxed);
-    }
-
-    /// Time since the latest drain, `None` before the first.
-    fn drain_age(&self) -> Option<Duration> {
-        match self.drained.load(Ordering::Relaxed) {
-            0 => None,
-            then => Some(self.began.elapsed().saturating_sub(Duration::from_millis(then))),
-        }
+    /// How far the drain has come.
+    pub fn progress(&self) -> &Arc<Progress> {
+        &self.progress
     }
 
     /// Returns when the daemon is ready for the first time.
@@ -316,7 +305,7 @@ impl Source for Daemon {
         if missing.is_empty() && !kernel.ready {
             missing.push("the hooks are not attached".into());
         }
-        match self.drain_age() {
+        match self.progress.drain_age() {
             None => missing.push("the ring has not been read".into()),
             Some(age) if age > STALLED => {
                 missing.push(format!("the ring was last read {} s ago", age.as_secs()));
@@ -433,7 +422,7 @@ impl Source for Daemon {
             caps: self.cap_rows(),
             denials: self.core().denials(),
             ended: kernel.ended,
-            drain_age: self.drain_age().unwrap_or(self.began.elapsed()).as_secs_f64(),
+            drain_age: self.progress.drain_age().unwrap_or_else(|| self.progress.age()).as_secs_f64(),
             ready: self.missing().is_empty(),
             reload_ok: self.reload_ok.load(Ordering::Relaxed),
             version: env!("CARGO_PKG_VERSION").into(),

@@ -11,7 +11,7 @@ use sd_notify::NotifyState;
 use tokio::sync::watch;
 
 use super::daemon::{Daemon, Kernel};
-use super::{clock, losses};
+use super::{clock, losses, priority};
 use crate::core::KernelCounts;
 use crate::enforce::Destroyer;
 use crate::sensor::{DRAIN_MAX, Drained, Sensor};
@@ -79,7 +79,7 @@ impl Drain {
     /// # Errors
     /// When the kernel side cannot be read any more.
     pub fn run(mut self, shutdown: &watch::Receiver<bool>) -> anyhow::Result<()> {
-        hurry();
+        priority::hurry();
         let watchdog = sd_notify::watchdog_enabled().map(|period| period / 3);
         let mut look = Every::new(LOOK);
         let mut statistics = Every::new(STATISTICS);
@@ -142,7 +142,7 @@ impl Drain {
             }
             std::thread::yield_now();
         }
-        self.daemon.drained();
+        self.daemon.progress().drained();
         total
     }
 
@@ -181,15 +181,5 @@ impl Drain {
         self.kernel.ended = self.destroyer.counts().rows();
         self.kernel.socket_hook = self.sensor.socket_hook().to_owned();
         self.daemon.publish(self.kernel.clone());
-    }
-}
-
-/// Puts this thread ahead of ordinary programs: it needs little time, but on a saturated host it needs it before the ring is
-/// full. Where that is not permitted, nothing changes.
-fn hurry() {
-    const NICE: libc::c_int = -10;
-    // SAFETY: takes no pointers; 0 is the calling thread.
-    if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) } != 0 {
-        tracing::debug!("the drain keeps its priority: {}", std::io::Error::last_os_error());
     }
 }

@@ -3,12 +3,14 @@
 //! Owns the order of start and stop. Any task that ends before it is told to is fatal; whatever was made is unmade when
 //! the owner is dropped, so every error on the way leaves nothing behind.
 
+mod beat;
 mod clock;
 mod daemon;
 mod drain;
 mod kernel;
 mod losses;
 mod preflight;
+mod priority;
 mod settings;
 
 use std::io::IsTerminal;
@@ -26,7 +28,7 @@ use crate::config::{Config, Overrides, Source};
 use crate::control::{self, ControlSocket};
 use crate::enforce::Destroyer;
 use crate::logging::{self, Pause};
-use crate::sensor::Sensor;
+use crate::sensor::{Pulse, Sensor};
 use crate::{metrics, tui};
 
 use daemon::Daemon;
@@ -80,6 +82,7 @@ struct App {
     daemon: Arc<Daemon>,
     origin: Origin,
     drain: Drain,
+    pulse: Option<Box<dyn Pulse>>,
     metrics: TcpListener,
     control: ControlSocket,
     hangup: Signal,
@@ -96,20 +99,28 @@ impl App {
         let metrics = metrics::bind(config.metrics.listen).await?;
         let control = ControlSocket::bind(&config.control.socket, &config.control.group)?;
         let daemon = Arc::new(Daemon::new(config.clone())?);
-        let sensor = sensor(&config, metrics.local_addr()?.port(), daemon.key())?;
+        let mut sensor = sensor(&config, metrics.local_addr()?.port(), daemon.key())?;
+        let pulse = sensor.pulse();
         daemon.enforce(sensor.enforcer())?;
         let destroyer = Destroyer::start()?;
         destroyer.destroy_fenced(sensor.fenced());
         let drain = Drain::new(sensor, Arc::clone(&daemon), config.observe.drain_interval.0, destroyer);
-        Ok(Self { daemon, origin, drain, metrics, control, hangup })
+        Ok(Self { daemon, origin, drain, pulse, metrics, control, hangup })
     }
 
     /// Runs until `told` to stop.
     async fn run(self, table: bool, told: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let Self { daemon, origin, drain, metrics: listener, control: socket, hangup } = self;
+        let Self { daemon, origin, drain, pulse, metrics: listener, control: socket, hangup } = self;
         let listen = listener.local_addr()?;
         let (stop, shutdown) = watch::channel(false);
         let mut tasks = Tasks::default();
+        if let Some(pulse) = pulse {
+            let progress = Arc::clone(daemon.progress());
+            tasks.thread("beat", move || {
+                beat::run(&*pulse, &progress);
+                Ok(())
+            })?;
+        }
         tasks.thread("drain", move || drain.run(&shutdown))?;
         let serving: Arc<dyn crate::source::Source> = daemon.clone();
         tasks.spawn("control socket", control::serve(socket, Arc::clone(&serving), stop.subscribe()));
@@ -125,6 +136,7 @@ impl App {
         let ended = supervise(&daemon, &origin, hangup, told, &mut tasks, screen).await;
         let _ = sd_notify::notify(&[NotifyState::Stopping]);
         stop.send_replace(true);
+        daemon.progress().end();
         let drained = tasks.drain().await;
         ended.and(drained)?;
         tracing::info!("weir has stopped");

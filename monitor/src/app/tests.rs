@@ -64,6 +64,9 @@ impl Sensor for Replay {
     fn fenced(&self) -> std::collections::BTreeSet<u64> {
         std::collections::BTreeSet::new()
     }
+    fn pulse(&mut self) -> Option<Box<dyn crate::sensor::Pulse>> {
+        None
+    }
     fn enforcer(&self) -> Option<Arc<dyn crate::sensor::Enforcer>> {
         None
     }

@@ -4,11 +4,13 @@ pub mod answer;
 pub mod bench;
 mod fence;
 mod hooks;
+mod mapping;
 mod maps;
 pub mod merge;
 mod offsets;
 pub mod pins;
 mod policy;
+mod pulse;
 mod ring;
 mod tls;
 pub mod trial;
@@ -74,6 +76,7 @@ pub struct Sensor {
     socket_hook: SocketHook,
     hooks: Vec<HookRow>,
     policy: Arc<policy::Tables>,
+    pulse: Option<pulse::Pulse>,
     tokens: answer::Tokens,
     /// Sockets with a fence, by cookie.
     fenced: HashMap<MapData, u64, u32>,
@@ -106,6 +109,7 @@ impl Sensor {
         drop(btf);
         // SAFETY: takes no pointers.
         unsafe { libc::malloc_trim(0) };
+        let pulse = Some(pulse::Pulse::new(&ebpf)?);
         let maps = policy::Maps::take(&mut ebpf)?;
         let tokens = answer::Tokens::default();
         let answering = worker::Answering {
@@ -123,6 +127,7 @@ impl Sensor {
             socket_hook,
             hooks,
             policy,
+            pulse,
             tokens,
             fenced,
             inherits,
@@ -240,6 +245,10 @@ impl crate::sensor::Sensor for Sensor {
     fn fenced(&self) -> BTreeSet<u64> {
         let keys = self.inherits.then(|| self.fenced.keys().filter_map(Result::ok));
         keys.into_iter().flatten().collect()
+    }
+
+    fn pulse(&mut self) -> Option<Box<dyn crate::sensor::Pulse>> {
+        Some(Box::new(self.pulse.take()?))
     }
 
     fn enforcer(&self) -> Option<Arc<dyn Enforcer>> {

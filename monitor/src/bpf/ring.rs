@@ -3,13 +3,13 @@
 //! aya's reader shows one record at a time and none behind a record that is being written, and does not tell that from an
 //! empty ring; the merge must know. It also gives space back record by record, which costs the writer a cache line each.
 
-use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use anyhow::{Context as _, Result, ensure};
 use aya::maps::MapData;
 
+use super::mapping::Mapping;
 use super::merge::{Front, Ring};
 
 /// Header of a record (`struct bpf_ringbuf_hdr`, `kernel/bpf/ringbuf.c`): length and flags, then the kernel's own word.
@@ -50,7 +50,7 @@ impl MappedRing {
         let consumer = Mapping::new(map, 0, page, libc::PROT_READ | libc::PROT_WRITE)?;
         let producer = Mapping::new(map, page, page + 2 * size, libc::PROT_READ)?;
         let mut ring = Self { consumer, producer, page, size, taken: 0, released: 0, written: 0, front: 0 };
-        ring.taken = ring.consumer.position().load(Ordering::Acquire);
+        ring.taken = position(&ring.consumer).load(Ordering::Acquire);
         (ring.released, ring.written) = (ring.taken, ring.taken);
         Ok(ring)
     }
@@ -65,7 +65,7 @@ impl MappedRing {
 
 impl Ring for MappedRing {
     fn look(&mut self) {
-        self.written = self.producer.position().load(Ordering::Acquire);
+        self.written = position(&self.producer).load(Ordering::Acquire);
     }
 
     fn front(&mut self) -> Front<'_> {
@@ -103,45 +103,14 @@ impl Ring for MappedRing {
     fn release(&mut self) {
         if self.released != self.taken {
             self.released = self.taken;
-            self.consumer.position().store(self.taken, Ordering::Release);
+            position(&self.consumer).store(self.taken, Ordering::Release);
         }
     }
 }
 
-/// A shared mapping of a part of a map.
-struct Mapping {
-    start: NonNull<u8>,
-    length: usize,
-}
-
-// SAFETY: memory that belongs to no thread.
-unsafe impl Send for Mapping {}
-
-impl Mapping {
-    fn new(map: &MapData, offset: usize, length: usize, protection: libc::c_int) -> Result<Self> {
-        let offset = libc::off_t::try_from(offset).context("the offset of a mapping")?;
-        let fd = map.fd().as_fd().as_raw_fd();
-        // SAFETY: a new mapping, at an address of the kernel's choice.
-        let start =
-            unsafe { libc::mmap(std::ptr::null_mut(), length, protection, libc::MAP_SHARED, fd, offset) };
-        if start == libc::MAP_FAILED {
-            return Err(std::io::Error::last_os_error()).context("mapping a ring buffer");
-        }
-        let start = NonNull::new(start.cast()).context("a ring buffer was mapped at address 0")?;
-        Ok(Self { start, length })
-    }
-
-    /// The position at the start of the mapping.
-    fn position(&self) -> &AtomicUsize {
-        // SAFETY: both kinds of mapping begin with a page that begins with a position (an aligned `unsigned long`), and the
-        // mapping lives as long as `self`.
-        unsafe { self.start.cast().as_ref() }
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: mapped by `new`, and nothing refers to it any more.
-        unsafe { libc::munmap(self.start.as_ptr().cast(), self.length) };
-    }
+/// The position at the start of a mapping.
+fn position(mapping: &Mapping) -> &AtomicUsize {
+    // SAFETY: both kinds of mapping begin with a page that begins with a position (an aligned `unsigned long`), and the
+    // mapping lives as long as the borrow of it.
+    unsafe { mapping.start.cast().as_ref() }
 }

@@ -474,16 +474,6 @@ impl Engine {
         self.tables.flags & policy_flag::WORKLOADS != 0
     }
 
-    /// A sign of life.
-    pub fn beat(&self, now_ns: u64) {
-        if self.tables.flags != 0
-            && let Some(enforcer) = &self.enforcer
-            && let Err(error) = enforcer.policy(&self.policy(now_ns))
-        {
-            tracing::warn!("the kernel side does not take a sign of life, it stops denying: {error:#}");
-        }
-    }
-
     /// Looks at the kernel's counts, for rates. Due about once a second; costs four system calls a cap.
     pub fn look(&mut self) {
         if let Some(enforcer) = &self.enforcer

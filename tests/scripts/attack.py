@@ -1,0 +1,71 @@
+"""What a local user without rights can do to the daemon: attack.py KIND ARGS. Says "ready" once the attack is under way, and
+goes on until it is killed, unless it is said otherwise.
+"""
+import socket
+import sys
+import threading
+import time
+
+
+def ready():
+    print("ready", flush=True)
+
+
+def forever():
+    while True:
+        time.sleep(3600)
+
+
+def clients(port, count):
+    """One request from each of so many addresses; ends by itself."""
+    for n in range(int(count)):
+        source = f"127.{1 + (n >> 16)}.{n >> 8 & 255}.{n & 255 or 1}"
+        with socket.create_connection(("127.0.0.1", int(port)), source_address=(source, 0)) as stream:
+            stream.sendall(b"GET /client HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            while stream.recv(65536):
+                pass
+
+
+def scrape(port, connections):
+    """Reads the metrics without a pause."""
+
+    def loop():
+        while True:
+            try:
+                with socket.create_connection(("127.0.0.1", int(port))) as stream:
+                    while True:
+                        stream.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+                        answer(stream)
+                        under_way.set()
+            except OSError:
+                pass
+
+    under_way = threading.Event()
+    for _ in range(int(connections)):
+        threading.Thread(target=loop, daemon=True).start()
+    under_way.wait()
+    ready()
+    forever()
+
+
+def answer(stream):
+    """Reads one response with a length."""
+    got = b""
+    while b"\r\n\r\n" not in got:
+        part = stream.recv(65536)
+        if not part:
+            raise OSError("closed")
+        got += part
+    head, _, body = got.partition(b"\r\n\r\n")
+    lines = [line.split(b":", 1) for line in head.lower().split(b"\r\n")[1:]]
+    left = next(int(line[1]) for line in lines if line[0] == b"content-length") - len(body)
+    while left > 0:
+        part = stream.recv(min(left, 1 << 20))
+        if not part:
+            raise OSError("closed")
+        left -= len(part)
+    return head
+
+
+KINDS = {"clients": clients, "scrape": scrape}
+KINDS[sys.argv[1]](*sys.argv[2:])
