@@ -1,10 +1,10 @@
 //! Credential values: hashed word by word while they go by, never stored. The result is what
 //! [`crate::siphash::fingerprint`] computes from the whole value.
 
-use super::params::{SEEK, find_any};
+use super::params::{SEEK, three};
 use super::state::{flag, kind, phase};
-use super::window::{HIGH, Machine, ONES, blank, blanks, index, le, low_byte, opaque};
-use super::{Env, SEG, TAIL, need};
+use super::window::{BLANKS, HIGH, Machine, ONES, blank, blanks, index, le, low_byte, opaque};
+use super::{Env, SEG, TAIL, need, piece};
 use crate::event::{CREDS, cred};
 use crate::siphash::{SCHEME_AWS, SCHEME_AWS4, State, absorb, finish};
 
@@ -19,8 +19,6 @@ const FIRST: u8 = 3;
 
 /// Bytes that must be visible to judge a scheme.
 const SCHEME: u32 = 17;
-/// Blanks skipped in one tick.
-const SKIPS: u32 = 8;
 const SPACES: u64 = ONES * b' ' as u64;
 /// The bit that tells lower-case letters from upper-case ones, in eight bytes.
 const CASE: u64 = ONES * 0x20;
@@ -33,15 +31,8 @@ pub(super) fn credential<E: Env>(e: &mut Machine<'_, E>, k: u8, p0: u32, nl: u32
     let mut p = p0;
     let mut stage = e.s().stage;
     if stage < BYTES {
-        let mut i = 0;
-        while i < SKIPS {
-            if !blank(e.byte(p)) {
-                break;
-            }
-            p = p.wrapping_add(1);
-            i = opaque(i + 1);
-        }
-        if i == SKIPS || (p >= end && !found) {
+        p = e.env.skip_blanks(p0);
+        if p.wrapping_sub(p0) >= BLANKS || (p >= end && !found) {
             // the sentinel behind the data is no blank, so `p` is at most `end`
             e.c().pos = p;
             return p >= end && need(e);
@@ -75,7 +66,12 @@ pub(super) fn credential<E: Env>(e: &mut Machine<'_, E>, k: u8, p0: u32, nl: u32
         v = e.nm().sip[index(k as u32, 31)];
         hashed = 16;
         if k == kind::AUTH {
-            let (words, len) = scheme(e, p, seen);
+            let c = e.c();
+            c.from = p;
+            c.stop = seen;
+            e.env.piece::<{ piece::SCHEME }>();
+            let len = e.c().from;
+            let words = [e.s().area[0], e.s().area[1]];
             let aws4 = words[0] == SCHEME_AWS4[0] && words[1] == SCHEME_AWS4[1];
             let aws = words[0] == SCHEME_AWS[0] && words[1] == 0;
             v = absorb(
@@ -119,7 +115,7 @@ pub(super) fn credential<E: Env>(e: &mut Machine<'_, E>, k: u8, p0: u32, nl: u32
     let delim = e.s().delim;
     if delim != 0 {
         let query = (cred::QUERY..cred::COOKIE).contains(&k);
-        let d = find_any(e, p, if query { [delim, b'#', b' '] } else { [delim; 3] });
+        let d = e.env.find_any(p, three(if query { [delim, b'#', b' '] } else { [delim; 3] }));
         let d = e.forget(d);
         // from behind blanks a line end is seen that `find_lf` did not reach: the next tick's
         if d < seen && e.byte(d) != b'\n' {
@@ -138,39 +134,29 @@ pub(super) fn credential<E: Env>(e: &mut Machine<'_, E>, k: u8, p0: u32, nl: u32
     stop = e.forget(stop);
     if over {
         // Up to eight trailing blanks here; where there are more, a word of only blanks follows and is found below.
-        let mut i = 0;
-        while i < SKIPS {
-            if stop <= p || !blank(e.byte(stop.wrapping_sub(1))) {
-                break;
-            }
-            stop = stop.wrapping_sub(1);
-            i = opaque(i + 1);
-        }
-        stop = e.forget(stop);
+        stop = e.env.trim_blanks(p, stop);
     }
     // a host has no case
     let fold = if k == kind::HOST { CASE } else { 0 };
     let start = p;
-    let mut last = SPACES; // the final word, filled up with blanks
-    let mut cut = false;
+    let s = e.s();
+    [s.area[0], s.area[1], s.area[2], s.area[3]] = v;
+    let c = e.c();
+    c.from = p;
+    c.stop = stop;
     let mut i = 0;
-    while i < SEG / 8 {
-        let r = stop.wrapping_sub(p);
-        if !(8..=SEG).contains(&r) {
-            break;
-        }
-        let m = e.word::<0>(p);
-        if blank((m >> 56) as u8) && (blanks(m) == HIGH || blanks(e.word::<1>(p)) == HIGH) {
-            last = m | fold;
-            cut = true;
-            break;
-        }
-        v = absorb(v, m | fold);
-        p = p.wrapping_add(8);
+    let mut more = true;
+    while more && i < CALLS {
+        more = e.env.piece::<{ piece::ABSORB }>();
         i = opaque(i + 1);
     }
+    let cut = e.c().cut != 0;
+    let mut last = e.c().last; // the final word, filled up with blanks
+    p = e.c().from;
+    let [a, b, c, d, ..] = e.s().area;
+    v = [a, b, c, d];
     let hashed = (p.wrapping_sub(start) as u8).wrapping_add(hashed);
-    if !over && !cut {
+    if more || (!over && !cut) {
         keep(e, v, hashed, BYTES, p);
         return false;
     }
@@ -219,6 +205,58 @@ pub(super) fn credential<E: Env>(e: &mut Machine<'_, E>, k: u8, p0: u32, nl: u32
     false
 }
 
+/// Calls of [`words`] in one tick.
+const CALLS: u32 = SEG / 8 / WORDS + 1;
+/// Words that [`words`] hashes at a time.
+const WORDS: u32 = 8;
+
+/// Hashes whole words of a value from [`super::Cur::from`] to `stop`, up to [`WORDS`]. True: there are more.
+#[inline(always)]
+pub(super) fn words<E: Env>(e: &mut Machine<'_, E>) -> bool {
+    let fold = if e.s().kind == kind::HOST { CASE } else { 0 };
+    let (mut p, stop) = (e.c().from, e.c().stop);
+    let [a, b, c, d, ..] = e.s().area;
+    let mut v = [a, b, c, d];
+    let mut last = SPACES;
+    let mut cut = 0;
+    let mut more = true;
+    let mut i = 0;
+    // VERIFIER: each way on in this loop costs a walk of the hash, eight times over: it has exits only
+    while i < WORDS {
+        if stop.wrapping_sub(p).wrapping_sub(8) > SEG - 8 {
+            more = false;
+            break;
+        }
+        let m = e.word::<0>(p);
+        // a blank is 0x20 or 0x09: one branch for nearly every word
+        if (m >> 56) & !0x29 == 0 {
+            cut = 1;
+            break;
+        }
+        v = absorb(v, m | fold);
+        p = p.wrapping_add(8);
+        i = opaque(i + 1);
+    }
+    if cut != 0 {
+        let m = e.word::<0>(p);
+        if !blank((m >> 56) as u8) || (blanks(m) != HIGH && blanks(e.word::<1>(p)) != HIGH) {
+            cut = 0;
+            v = absorb(v, m | fold);
+            p = p.wrapping_add(8);
+        } else {
+            last = m | fold;
+            more = false;
+        }
+    }
+    let s = e.s();
+    [s.area[0], s.area[1], s.area[2], s.area[3]] = v;
+    let c = e.c();
+    c.from = p;
+    c.last = last;
+    c.cut = cut;
+    more
+}
+
 /// A value of kind `k` begins, a query key's or cookie's.
 #[inline(always)]
 pub(super) fn enter<E: Env>(e: &mut Machine<'_, E>, k: u8) {
@@ -250,9 +288,20 @@ fn keep<E: Env>(e: &mut Machine<'_, E>, v: State, hashed: u8, stage: u8, p: u32)
     e.c().pos = p;
 }
 
-/// The scheme at `p`, canonical, and its length; zeros when the first token is too long to be one.
+/// Puts the scheme at [`super::Cur::from`], canonical, into the area, and its length into `from`; zeros when the first token is
+/// too long to be one.
 #[inline(always)]
-fn scheme<E: Env>(e: &Machine<'_, E>, p: u32, stop: u32) -> ([u64; 2], u32) {
+pub(super) fn scheme<E: Env>(e: &mut Machine<'_, E>) -> bool {
+    let (p, stop) = (e.c().from, e.c().stop);
+    let (words, len) = scheme_at(e, p, stop);
+    let s = e.s();
+    [s.area[0], s.area[1]] = words;
+    e.c().from = len;
+    false
+}
+
+#[inline(always)]
+fn scheme_at<E: Env>(e: &Machine<'_, E>, p: u32, stop: u32) -> ([u64; 2], u32) {
     let (m0, m1, m2) = (e.word::<0>(p), e.word::<1>(p), e.byte(p.wrapping_add(16)));
     let (z0, z1) = (blanks(m0), blanks(m1));
     let mut n = if z0 != 0 {

@@ -2,7 +2,7 @@
 
 use super::memo::learn;
 use super::state::{flag, kind, phase};
-use super::window::{HIGH, Machine, ONES, blank, index, le, low_byte, opaque};
+use super::window::{BLANKS, HIGH, Machine, ONES, blank, index, le, low_byte, opaque};
 use super::{END, Env, HEAD, HOLD, Names, need, params};
 
 /// Header lines looked at in one pass.
@@ -44,7 +44,7 @@ pub(super) fn header<E: Env>(e: &mut Machine<'_, E>, p0: u32, end: u32) -> Pass 
                 break;
             }
         }
-        let q = e.find_lf(p);
+        let q = e.env.find_lf(p);
         if q >= end {
             break;
         }
@@ -98,7 +98,7 @@ pub(super) fn header<E: Env>(e: &mut Machine<'_, E>, p0: u32, end: u32) -> Pass 
             }
         }
     }
-    let nl = e.find_lf(p);
+    let nl = e.env.find_lf(p);
     let nl = e.forget(nl);
     let found = nl < end;
     if !found && end.wrapping_sub(p) < HOLD {
@@ -107,23 +107,10 @@ pub(super) fn header<E: Env>(e: &mut Machine<'_, E>, p0: u32, end: u32) -> Pass 
     }
     let mut len = 0;
     if cand != 0 && f & flag::TRAILER == 0 {
-        let [_, w1, w2, w3] = e.words4(p);
-        let mut j = 0;
-        while j < CHAIN && cand != 0 {
-            let n = &e.nm().name[index(cand as u32, 15)];
-            let d0 = ((w | n.fold[0]) ^ n.word[0]) & n.mask[0];
-            if d0 == 0 {
-                let d1 = ((w1 | n.fold[1]) ^ n.word[1]) & n.mask[1];
-                let d2 = ((w2 | n.fold[2]) ^ n.word[2]) & n.mask[2];
-                let d3 = ((w3 | n.fold[3]) ^ n.word[3]) & n.mask[3];
-                if d1 | d2 | d3 == 0 {
-                    k = n.kind;
-                    len = n.len;
-                    break;
-                }
-            }
-            cand = n.next;
-            j = opaque(j + 1);
+        let found = e.env.name(p, cand as u32);
+        if found != 0 {
+            k = found as u8;
+            len = found >> 8 & 0xff;
         }
     }
     e.s().kind = k;
@@ -159,6 +146,30 @@ pub(super) fn header<E: Env>(e: &mut Machine<'_, E>, p0: u32, end: u32) -> Pass 
     }
     e.c().pos = nl.wrapping_add(1);
     Pass::Again
+}
+
+/// The name at `p`, among those of a slot that begin with `candidate`: its kind and, from bit 8 on, its length; 0 for none.
+#[inline(always)]
+pub fn name<E: Env>(env: &E, p: u32, candidate: u32) -> u32 {
+    // SAFETY: `Env::at` is readable for 64 bytes for any offset.
+    let [w, w1, w2, w3] = unsafe { env.at(p).cast::<[u64; 4]>().read_unaligned() };
+    // SAFETY: `Env::names` is valid and nobody writes to it during a call.
+    let names = unsafe { &*env.names() };
+    let mut cand = candidate;
+    let mut j = 0;
+    while j < CHAIN && cand != 0 {
+        let n = &names.name[index(cand, 15)];
+        let d0 = ((w | n.fold[0]) ^ n.word[0]) & n.mask[0];
+        let d1 = ((w1 | n.fold[1]) ^ n.word[1]) & n.mask[1];
+        let d2 = ((w2 | n.fold[2]) ^ n.word[2]) & n.mask[2];
+        let d3 = ((w3 | n.fold[3]) ^ n.word[3]) & n.mask[3];
+        if d0 | d1 | d2 | d3 == 0 {
+            return n.kind as u32 | (n.len & 0xff) << 8;
+        }
+        cand = n.next as u32;
+        j = opaque(j + 1);
+    }
+    0
 }
 
 /// The empty line: a head is complete, or (after trailers) a message.
@@ -197,16 +208,8 @@ fn connection<E: Env>(e: &mut Machine<'_, E>, v0: u32) {
 /// the next tick must go on. Blanks behind the digits, as many as there may be, do not matter.
 #[inline(always)]
 pub(super) fn length<E: Env>(e: &mut Machine<'_, E>, v0: u32) -> bool {
-    let mut v = v0;
-    let mut i = 0;
-    while i < 16 {
-        if !blank(e.byte(v)) {
-            break;
-        }
-        v = v.wrapping_add(1);
-        i = opaque(i + 1);
-    }
-    if i == 16 {
+    let v = e.env.skip_blanks(v0);
+    if v.wrapping_sub(v0) >= BLANKS {
         e.s().phase = phase::VALUE;
         e.c().pos = v;
         return false;

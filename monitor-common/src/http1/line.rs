@@ -1,12 +1,11 @@
 //! Start lines, chunk-size lines and the rest of long lines.
 
 use super::header::length;
-use super::memo::recall;
 use super::params::target;
 use super::start::{method_of, other_method, status_line};
 use super::state::{flag, kind, method, phase};
-use super::window::{Machine, blank, le, opaque};
-use super::{Env, HOLD, SEG, TAIL, fail, need};
+use super::window::{BLANKS, Machine, blank, le, opaque};
+use super::{Env, HOLD, SEG, TAIL, fail, need, piece};
 
 /// Advances a line that is no header line at its beginning. True: nothing more can be done in this read.
 #[inline(always)]
@@ -30,7 +29,7 @@ pub(super) fn line<E: Env>(e: &mut Machine<'_, E>, ph: u8, p0: u32, end: u32) ->
             return need(e);
         }
     }
-    let nl = e.find_lf(p);
+    let nl = e.env.find_lf(p);
     let nl = e.forget(nl);
     let found = nl < end;
     let mut k = e.s().kind;
@@ -130,11 +129,9 @@ pub(super) fn line<E: Env>(e: &mut Machine<'_, E>, ph: u8, p0: u32, end: u32) ->
         if (v >> 56) as u8 == b'0' {
             e.s().flags |= flag::V10;
         }
-        if recall(e, next, end) {
-            e.c().event = super::HEAD;
-        }
-    } else if ph == phase::START {
-        if recall(e, next, end) {
+    }
+    if ph == phase::START || k == kind::START {
+        if e.env.piece::<{ piece::RECALL }>() {
             e.c().event = super::HEAD;
         }
     } else if k == kind::CHUNK_EXT {
@@ -179,14 +176,17 @@ fn volatile_zero(word: &mut u64) {
     unsafe { core::ptr::from_mut(word).write_volatile(0) }
 }
 
-/// Reads the size of a chunk at `p`; false if it is malformed.
+/// Most bytes that [`hex`] looks at.
+const HEX: u32 = 8;
+
+/// The value of the hexadecimal digits at `p`, and from bit 32 on how many there are, up to [`HEX`].
 #[inline(always)]
-fn chunk_size<E: Env>(e: &mut Machine<'_, E>, p: u32) -> bool {
+pub fn hex<E: Env>(env: &E, p: u32) -> u64 {
     let mut v = 0u64;
     let mut i = 0;
-    let mut q = p;
-    while i < 32 {
-        let ch = e.byte(q);
+    while i < HEX {
+        // SAFETY: `Env::at` is readable for any offset.
+        let ch = unsafe { env.at(p.wrapping_add(i)).read() };
         let digit = ch.wrapping_sub(b'0');
         let letter = (ch | 0x20).wrapping_sub(b'a');
         let x = if digit < 10 {
@@ -196,14 +196,32 @@ fn chunk_size<E: Env>(e: &mut Machine<'_, E>, p: u32) -> bool {
         } else {
             break;
         };
-        if v >> 59 != 0 {
-            return false;
-        }
         v = v << 4 | x as u64;
-        q = q.wrapping_add(1);
         i = opaque(i + 1);
     }
-    if i == 0 || i == 32 {
+    v | (i as u64) << 32
+}
+
+/// Reads the size of a chunk at `p`; false if it is malformed.
+#[inline(always)]
+fn chunk_size<E: Env>(e: &mut Machine<'_, E>, p: u32) -> bool {
+    let mut v = 0u64;
+    let mut q = p;
+    let mut i = 0;
+    let mut n = HEX;
+    while i < 4 && n == HEX {
+        let found = e.env.hex(q);
+        n = (found >> 32) as u32 & 15;
+        let shift = (n * 4) & 63;
+        if shift != 0 && v >> (64 - shift) != 0 {
+            return false;
+        }
+        v = v << shift | found & 0xffff_ffff;
+        q = q.wrapping_add(n);
+        i = opaque(i + 1);
+    }
+    // 31 digits are plenty
+    if q == p || n == HEX || v >> 63 != 0 {
         return false;
     }
     let ch = e.byte(q);
@@ -217,15 +235,7 @@ fn chunk_size<E: Env>(e: &mut Machine<'_, E>, p: u32) -> bool {
 /// Is `chunked` the last coding of the Transfer-Encoding line (or folded piece of it) from `p` to `t`?
 #[inline(always)]
 fn coding<E: Env>(e: &mut Machine<'_, E>, p: u32, t0: u32) {
-    let mut t = t0;
-    let mut i = 0;
-    while i < 8 {
-        if t <= p || !blank(e.byte(t.wrapping_sub(1))) {
-            break;
-        }
-        t = t.wrapping_sub(1);
-        i = opaque(i + 1);
-    }
+    let t = e.env.trim_blanks(p, t0);
     let w = e.word::<0>(t.wrapping_sub(8));
     let sep = w as u8;
     let text = (w | 0x2020_2020_2020_2000) >> 8 == le(b"chunked");
@@ -233,5 +243,5 @@ fn coding<E: Env>(e: &mut Machine<'_, E>, p: u32, t0: u32) {
     // A request with a Transfer-Encoding that does not end in `chunked` is refused by any server (RFC 9112 section 6.3), so
     // where more blanks follow than are looked at, `chunked` is in front of them.
     let f = e.s().flags | flag::TE;
-    e.s().flags = if last || i == 8 { f | flag::CHUNKED } else { f & !flag::CHUNKED };
+    e.s().flags = if last || t0.wrapping_sub(t) >= BLANKS { f | flag::CHUNKED } else { f & !flag::CHUNKED };
 }

@@ -32,9 +32,13 @@ mod start;
 mod state;
 mod window;
 
+pub use header::name;
+pub use line::hex;
 pub use names::{CRED_HEADERS, NAME_BYTES, NAME_MIN, NAMES, Name, Names, NamesError, PARAMS, Param};
-pub use start::{METHOD_BYTES, Start, plausible};
+pub use params::{find_any, param};
+pub use start::{METHOD_BYTES, Start, plausible, plausible_with, token_run};
 pub use state::{Conn, Cur, MEMO, Memo, Shared, Stream, flag, kind, method, phase};
+pub use window::{find_lf, skip_blanks, trim_blanks};
 
 use header::{Pass, header};
 use window::{Machine, opaque};
@@ -110,6 +114,119 @@ pub unsafe trait Env {
     fn end(&mut self);
     /// Framing was lost: the stream stays opaque.
     fn desync(&mut self);
+    /// Runs a [`piece`] of a tick. The methods from here on run in place; the kernel side calls functions of its own instead,
+    /// which the verifier checks once, whatever state they are called in.
+    #[inline(always)]
+    fn piece<const PIECE: u32>(&mut self) -> bool
+    where
+        Self: Sized,
+    {
+        run_piece::<Self, PIECE>(self)
+    }
+    /// [`find_lf`].
+    #[inline(always)]
+    fn find_lf(&self, p: u32) -> u32
+    where
+        Self: Sized,
+    {
+        find_lf(self, p)
+    }
+    /// [`find_any`].
+    #[inline(always)]
+    fn find_any(&self, p: u32, bytes: u32) -> u32
+    where
+        Self: Sized,
+    {
+        find_any(self, p, bytes)
+    }
+    /// [`skip_blanks`].
+    #[inline(always)]
+    fn skip_blanks(&self, p: u32) -> u32
+    where
+        Self: Sized,
+    {
+        skip_blanks(self, p)
+    }
+    /// [`trim_blanks`].
+    #[inline(always)]
+    fn trim_blanks(&self, p: u32, stop: u32) -> u32
+    where
+        Self: Sized,
+    {
+        trim_blanks(self, p, stop)
+    }
+    /// [`hex`].
+    #[inline(always)]
+    fn hex(&self, p: u32) -> u64
+    where
+        Self: Sized,
+    {
+        hex(self, p)
+    }
+    /// [`name`].
+    #[inline(always)]
+    fn name(&self, p: u32, candidate: u32) -> u32
+    where
+        Self: Sized,
+    {
+        name(self, p, candidate)
+    }
+    /// [`param`].
+    #[inline(always)]
+    fn param(&self, p: u32, first: u32) -> u32
+    where
+        Self: Sized,
+    {
+        param(self, p, first)
+    }
+}
+
+/// Pieces of a tick: what they hand to each other is in [`Cur`] and [`Stream`].
+pub mod piece {
+    /// A line that is no header line at its beginning.
+    pub const LINE: u32 = 0;
+    /// Header lines.
+    pub const HEADERS: u32 = 1;
+    /// Query keys and cookies.
+    pub const PARAMS: u32 = 2;
+    /// The next bytes of a credential.
+    pub const CREDENTIAL: u32 = 3;
+    /// The window is used up.
+    pub const REFILL: u32 = 4;
+    /// Words of a credential, hashed.
+    pub const ABSORB: u32 = 5;
+    /// Whether this header block is the direction's last one.
+    pub const RECALL: u32 = 6;
+    /// The scheme of an `Authorization`.
+    pub const SCHEME: u32 = 7;
+}
+
+/// Runs a [`piece`]; what it returns is its own.
+#[inline(always)]
+pub fn run_piece<E: Env, const PIECE: u32>(env: &mut E) -> bool {
+    let e = &mut Machine::new(env);
+    let (p, end) = e.span();
+    match PIECE {
+        piece::LINE => {
+            let ph = e.s().phase;
+            line::line(e, ph, p, end)
+        }
+        piece::HEADERS => header(e, p, end) == Pass::Again,
+        piece::PARAMS => {
+            let ph = e.s().phase;
+            params::params(e, ph, p, end)
+        }
+        piece::CREDENTIAL => {
+            let k = e.s().kind;
+            let nl = e.env.find_lf(p);
+            let nl = e.forget(nl);
+            credential::credential(e, k, p, nl, end)
+        }
+        piece::ABSORB => credential::words(e),
+        piece::RECALL => memo::recall(e, p, end),
+        piece::SCHEME => credential::scheme(e),
+        _ => more(e, p),
+    }
 }
 
 /// At most [`FILL`], with a bound on the very register that is used.
@@ -133,8 +250,16 @@ pub fn begin<E: Env>(env: &mut E, user: u64, len: u32) {
     let e = &mut Machine::new(env);
     let head_at = if e.s().open != 0 { 0 } else { u32::MAX };
     let held = e.s().carry as u32;
-    *e.c() =
-        Cur { pos: 0, end: held, left: len, head_at, user, need: 0, block_at: u32::MAX, event: 0, mark: 0 };
+    // not all of it: what is only handed from one piece to another is written first
+    let c = e.c();
+    c.pos = 0;
+    c.end = held;
+    c.left = len;
+    c.head_at = head_at;
+    c.user = user;
+    c.need = 0;
+    c.block_at = u32::MAX;
+    c.event = 0;
     if held != 0 {
         let a = e.s().area;
         // inside a credential the first words are the state of the hash
@@ -196,19 +321,14 @@ fn step<E: Env>(e: &mut Machine<'_, E>) -> bool {
         let (p, end) = e.span();
         return body::consume(e, ph, p, end);
     }
-    if e.c().need != 0 || e.c().pos >= e.c().end {
-        let p = e.c().pos;
-        if more(e, p) {
-            return true;
-        }
+    if (e.c().need != 0 || e.c().pos >= e.c().end) && e.env.piece::<{ piece::REFILL }>() {
+        return true;
     }
     if ph == phase::QUERY || ph == phase::COOKIE {
-        let (p, end) = e.span();
-        return params::params(e, ph, p, end);
+        return e.env.piece::<{ piece::PARAMS }>();
     }
     if ph != phase::HEADER && (ph != phase::VALUE || !kind::credential(e.s().kind)) {
-        let (p, end) = e.span();
-        if line::line(e, ph, p, end) {
+        if e.env.piece::<{ piece::LINE }>() {
             return true;
         }
         if e.s().phase != phase::HEADER || e.c().event != 0 || e.c().pos >= e.c().end {
@@ -217,11 +337,7 @@ fn step<E: Env>(e: &mut Machine<'_, E>) -> bool {
     }
     if e.s().phase == phase::HEADER {
         let mut round = 0;
-        loop {
-            let (p, end) = e.span();
-            if header(e, p, end) == Pass::Go {
-                break;
-            }
+        while e.env.piece::<{ piece::HEADERS }>() {
             round = opaque(round + 1);
             if round >= ROUNDS {
                 return false;
@@ -231,14 +347,7 @@ fn step<E: Env>(e: &mut Machine<'_, E>) -> bool {
             return false;
         }
     }
-    let k = e.s().kind;
-    if kind::credential(k) {
-        let (p, end) = e.span();
-        let nl = e.find_lf(p);
-        let nl = e.forget(nl);
-        return credential::credential(e, k, p, nl, end);
-    }
-    false
+    kind::credential(e.s().kind) && e.env.piece::<{ piece::CREDENTIAL }>()
 }
 
 /// The rest of the window is not enough.

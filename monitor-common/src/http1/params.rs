@@ -4,7 +4,7 @@
 //! Names are compared byte by byte: percent-encoding is not decoded and case matters, as in the programs that read them.
 
 use super::state::{flag, kind, phase};
-use super::window::{Machine, ONES, blank, index, low_byte, opaque, zeros};
+use super::window::{BLANKS, Machine, ONES, index, low_byte, opaque, zeros};
 use super::{Env, SEG, need};
 use crate::event::cred;
 
@@ -19,17 +19,17 @@ pub(super) const PATH: u8 = 2;
 const VISIBLE: u32 = 32;
 /// Names of each kind.
 const NAMES: u32 = 8;
-/// Blanks skipped in front of a cookie's name in one tick.
-const SKIPS: u32 = 8;
 
 /// Offset of the first of three bytes, or of an LF, at or after `p`; `u32::MAX` when there is none in `SEG` bytes.
 #[inline(always)]
-pub(super) fn find_any<E: Env>(e: &Machine<'_, E>, p: u32, bytes: [u8; 3]) -> u32 {
-    let [a, b, c] = [ONES * bytes[0] as u64, ONES * bytes[1] as u64, ONES * bytes[2] as u64];
+pub fn find_any<E: Env>(env: &E, p: u32, bytes: u32) -> u32 {
+    let every = |shift: u32| ONES * (bytes >> shift & 0xff) as u64;
+    let [a, b, c] = [every(0), every(8), every(16)];
     let mut q = p;
     let mut i = 0;
     while i < SEG / 8 {
-        let w = e.word::<0>(q);
+        // SAFETY: `Env::at` is readable for 64 bytes for any offset.
+        let w = unsafe { env.at(q).cast::<u64>().read_unaligned() };
         // the lowest mark of each is right, so the lowest of all is
         let t = zeros(w ^ a) | zeros(w ^ b) | zeros(w ^ c) | zeros(w ^ (ONES * b'\n' as u64));
         if t != 0 {
@@ -41,10 +41,15 @@ pub(super) fn find_any<E: Env>(e: &Machine<'_, E>, p: u32, bytes: [u8; 3]) -> u3
     u32::MAX
 }
 
+/// Three bytes as [`find_any`] takes them.
+pub(super) const fn three(bytes: [u8; 3]) -> u32 {
+    u32::from_le_bytes([bytes[0], bytes[1], bytes[2], 0])
+}
+
 /// The request line at `p` begins: goes on with its target.
 #[inline(always)]
 pub(super) fn target<E: Env>(e: &mut Machine<'_, E>, p: u32) {
-    let blank = find_any(e, p, [b' '; 3]);
+    let blank = e.env.find_any(p, three([b' '; 3]));
     e.c().pos = if blank == u32::MAX { p } else { blank.wrapping_add(1) };
     e.s().phase = phase::QUERY;
     e.s().stage = PATH;
@@ -57,23 +62,17 @@ pub(super) fn params<E: Env>(e: &mut Machine<'_, E>, ph: u8, p0: u32, end: u32) 
     let mut p = p0;
     let stage = e.s().stage;
     if stage == NAME {
-        let mut i = 0;
-        while i < SKIPS && !query {
-            if !blank(e.byte(p)) {
-                break;
-            }
-            p = p.wrapping_add(1);
-            i = opaque(i + 1);
+        if !query {
+            p = e.env.skip_blanks(p0);
         }
-        p = e.forget(p);
         e.c().pos = p;
         if p >= end {
             return need(e);
         }
-        if i == SKIPS {
+        if p.wrapping_sub(p0) >= BLANKS {
             return false;
         }
-        if end.wrapping_sub(p) < VISIBLE && e.find_lf(p) >= end {
+        if end.wrapping_sub(p) < VISIBLE && e.env.find_lf(p) >= end {
             return need(e);
         }
         e.s().stage = SEEK;
@@ -87,7 +86,7 @@ pub(super) fn params<E: Env>(e: &mut Machine<'_, E>, ph: u8, p0: u32, end: u32) 
         b'&'
     };
     let stops = if query { [separator, b'#', b' '] } else { [separator; 3] };
-    let q = find_any(e, p, stops);
+    let q = e.env.find_any(p, three(stops));
     let q = e.forget(q);
     if q >= end {
         // none of these bytes matters, but a CR, which tells CRLF from a bare LF
@@ -119,28 +118,38 @@ pub(super) fn params<E: Env>(e: &mut Machine<'_, E>, ph: u8, p0: u32, end: u32) 
 /// Is the name at `p` a configured one? Then its value is a credential.
 #[inline(always)]
 fn named<E: Env>(e: &mut Machine<'_, E>, query: bool, p: u32) -> bool {
-    let w = e.words4(p);
-    let first = if query { 0 } else { NAMES };
+    let found = e.env.param(p, if query { 0 } else { NAMES });
+    if found != 0 {
+        let k = (found & 7) as u8 + if query { cred::QUERY } else { cred::COOKIE };
+        e.s().kind = k;
+        e.s().phase = phase::VALUE;
+        e.c().pos = p.wrapping_add(found >> 8);
+        super::credential::enter(e, k);
+    }
+    false
+}
+
+/// The configured name at `p`, among the eight from `first` on: its index there and, from bit 8 on, its length with the `=`; 0 for none.
+#[inline(always)]
+pub fn param<E: Env>(env: &E, p: u32, first: u32) -> u32 {
+    // SAFETY: `Env::at` is readable for 64 bytes for any offset.
+    let w = unsafe { env.at(p).cast::<[u64; 4]>().read_unaligned() };
+    // SAFETY: `Env::names` is valid and nobody writes to it during a call.
+    let names = unsafe { &*env.names() };
     let mut j = 0;
     while j < NAMES {
-        let n = &e.nm().param[index(first + j, 2 * NAMES - 1)];
+        let n = &names.param[index(first + j, 2 * NAMES - 1)];
         if n.len == 0 {
-            return false;
+            return 0;
         }
         let d = ((w[0] ^ n.word[0]) & n.mask[0])
             | ((w[1] ^ n.word[1]) & n.mask[1])
             | ((w[2] ^ n.word[2]) & n.mask[2])
             | ((w[3] ^ n.word[3]) & n.mask[3]);
         if d == 0 {
-            let len = n.len;
-            let k = j as u8 + if query { cred::QUERY } else { cred::COOKIE };
-            e.s().kind = k;
-            e.s().phase = phase::VALUE;
-            e.c().pos = p.wrapping_add(len);
-            super::credential::enter(e, k);
-            return false;
+            return j | n.len << 8;
         }
         j = opaque(j + 1);
     }
-    false
+    0
 }

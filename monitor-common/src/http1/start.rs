@@ -62,6 +62,31 @@ pub(super) const fn token(byte: u8) -> bool {
 /// (any method, in any case) up to a blank, as far as visible; a lone `H` counts as a request.
 #[inline(always)]
 pub fn plausible(word: u64, n: u32) -> Start {
+    plausible_with(word, n, token_run)
+}
+
+/// Whether the `n` (up to 8) bytes of `word` are a run of token characters, up to a blank that is not the first.
+#[inline(always)]
+pub fn token_run(word: u64, n: u32) -> bool {
+    let mut rest = word;
+    let mut i = 0;
+    while i < 8 {
+        let byte = rest as u8;
+        if i >= n || (byte == b' ' && i > 0) {
+            break;
+        }
+        if !token(byte) {
+            return false;
+        }
+        rest >>= 8;
+        i = opaque(i + 1);
+    }
+    true
+}
+
+/// As [`plausible`], with a function in the place of [`token_run`].
+#[inline(always)]
+pub fn plausible_with(word: u64, n: u32, run: impl FnOnce(u64, u32) -> bool) -> Start {
     let n = if n > 8 { 8 } else { n };
     // HTTP/2 begins like a request so that servers of HTTP/1 refuse it
     if n == 0 || word == le(b"PRI * HT") {
@@ -78,20 +103,7 @@ pub fn plausible(word: u64, n: u32) -> Start {
     if n >= 2 && (word ^ le(b"HTTP/")) & shown == 0 {
         return Start::Response;
     }
-    let mut rest = word;
-    let mut i = 0;
-    while i < n {
-        let byte = rest as u8;
-        if byte == b' ' && i > 0 {
-            break;
-        }
-        if !token(byte) {
-            return Start::No;
-        }
-        rest >>= 8;
-        i = opaque(i + 1);
-    }
-    Start::Request
+    if run(word, n) { Start::Request } else { Start::No }
 }
 
 /// The method that a request line with the first eight bytes `w` begins with.

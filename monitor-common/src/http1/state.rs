@@ -262,6 +262,16 @@ pub struct Cur {
     pub event: u32,
     /// Where a value passes through memory, so that the verifier forgets what it knew about it.
     pub mark: u32,
+    /// Of a credential: the next word to hash, or behind the last one that was.
+    pub from: u32,
+    /// Of a credential: words are hashed below this.
+    pub stop: u32,
+    /// Of a credential: its final word, filled up with blanks.
+    pub last: u64,
+    /// Of a credential: 1 when the rest of it is blank.
+    pub cut: u32,
+    /// Zero.
+    pub pad: u32,
 }
 
 /// Both directions of a connection. Stream and memo of a direction are neighbours, so that one pointer serves both.
@@ -284,7 +294,7 @@ const _: () = {
     assert!(size_of::<Stream>() == 144 && align_of::<Stream>() == 8);
     assert!(size_of::<Shared>() == 32 && align_of::<Shared>() == 8);
     assert!(size_of::<Memo>() == 608 && align_of::<Memo>() == 8);
-    assert!(size_of::<Cur>() == 40 && align_of::<Cur>() == 8);
+    assert!(size_of::<Cur>() == 64 && align_of::<Cur>() == 8);
     assert!(size_of::<Conn>() == 1536);
 };
 
@@ -351,6 +361,11 @@ impl Cur {
         block_at: u32::MAX,
         event: 0,
         mark: 0,
+        from: 0,
+        stop: 0,
+        last: 0,
+        cut: 0,
+        pad: 0,
     };
 }
 

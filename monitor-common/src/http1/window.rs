@@ -190,40 +190,80 @@ impl<'a, E: Env> Machine<'a, E> {
             to.add(4).write_unaligned(words[4]);
         }
     }
-    /// Position of the next LF at or after `p`, or `u32::MAX` when there is none in `SEG` bytes.
-    #[inline(always)]
-    pub(super) fn find_lf(&self, p: u32) -> u32 {
-        let mut q = p;
-        let mut i = 0;
-        while i < SEG / 32 {
-            let x0 = self.word::<0>(q) ^ LF;
-            let x1 = self.word::<1>(q) ^ LF;
-            // cheap test for 16 bytes; also true for bytes >= 0x80, which the exact test below sorts out
-            if (x0.wrapping_sub(ONES) | x1.wrapping_sub(ONES)) & HIGH != 0 {
-                let t = zeros(x0);
-                if t != 0 {
-                    return q.wrapping_add(low_byte(t));
-                }
-                let t = zeros(x1);
-                if t != 0 {
-                    return q.wrapping_add(8 + low_byte(t));
-                }
+}
+
+/// Position of the next LF at or after `p`, or `u32::MAX` when there is none in `SEG` bytes.
+#[inline(always)]
+pub fn find_lf<E: Env>(env: &E, p: u32) -> u32 {
+    let word = |off: u32, i: usize| {
+        // SAFETY: `Env::at` is readable for 64 bytes for any `off`, and `i < 4`.
+        unsafe { env.at(off).cast::<u64>().add(i).read_unaligned() }
+    };
+    let mut q = p;
+    let mut i = 0;
+    while i < SEG / 32 {
+        let x0 = word(q, 0) ^ LF;
+        let x1 = word(q, 1) ^ LF;
+        // cheap test for 16 bytes; also true for bytes >= 0x80, which the exact test below sorts out
+        if (x0.wrapping_sub(ONES) | x1.wrapping_sub(ONES)) & HIGH != 0 {
+            let t = zeros(x0);
+            if t != 0 {
+                return q.wrapping_add(low_byte(t));
             }
-            let x0 = self.word::<2>(q) ^ LF;
-            let x1 = self.word::<3>(q) ^ LF;
-            if (x0.wrapping_sub(ONES) | x1.wrapping_sub(ONES)) & HIGH != 0 {
-                let t = zeros(x0);
-                if t != 0 {
-                    return q.wrapping_add(16 + low_byte(t));
-                }
-                let t = zeros(x1);
-                if t != 0 {
-                    return q.wrapping_add(24 + low_byte(t));
-                }
+            let t = zeros(x1);
+            if t != 0 {
+                return q.wrapping_add(8 + low_byte(t));
             }
-            q = q.wrapping_add(32);
-            i = opaque(i + 1);
         }
-        u32::MAX
+        let x0 = word(q, 2) ^ LF;
+        let x1 = word(q, 3) ^ LF;
+        if (x0.wrapping_sub(ONES) | x1.wrapping_sub(ONES)) & HIGH != 0 {
+            let t = zeros(x0);
+            if t != 0 {
+                return q.wrapping_add(16 + low_byte(t));
+            }
+            let t = zeros(x1);
+            if t != 0 {
+                return q.wrapping_add(24 + low_byte(t));
+            }
+        }
+        q = q.wrapping_add(32);
+        i = opaque(i + 1);
     }
+    u32::MAX
+}
+
+/// Most blanks that [`skip_blanks`] and [`trim_blanks`] pass.
+pub(super) const BLANKS: u32 = 8;
+
+/// Behind the blanks at `p`, of which at most [`BLANKS`] are passed.
+#[inline(always)]
+pub fn skip_blanks<E: Env>(env: &E, p: u32) -> u32 {
+    let mut q = p;
+    let mut i = 0;
+    while i < BLANKS {
+        // SAFETY: `Env::at` is readable for any offset.
+        if !blank(unsafe { env.at(q).read() }) {
+            break;
+        }
+        q = q.wrapping_add(1);
+        i = opaque(i + 1);
+    }
+    q
+}
+
+/// In front of the blanks before `stop`, but not in front of `p`; at most [`BLANKS`] are passed.
+#[inline(always)]
+pub fn trim_blanks<E: Env>(env: &E, p: u32, stop: u32) -> u32 {
+    let mut q = stop;
+    let mut i = 0;
+    while i < BLANKS {
+        // SAFETY: `Env::at` is readable for any offset.
+        if q <= p || !blank(unsafe { env.at(q.wrapping_sub(1)).read() }) {
+            break;
+        }
+        q = q.wrapping_sub(1);
+        i = opaque(i + 1);
+    }
+    q
 }
