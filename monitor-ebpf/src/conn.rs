@@ -11,6 +11,7 @@ use monitor_common::kernel::FileKey;
 use monitor_common::ledger::Counter;
 
 use crate::maps::{Conn, EXCLUDED, Peer, config, told};
+use crate::mode::Mode;
 use crate::scratch::Scratch;
 use crate::{raw, ring};
 
@@ -78,6 +79,36 @@ pub fn can_carry_http(sk: u64) -> bool {
 /// `peer` must be writable.
 #[inline(always)]
 pub unsafe fn learn_peer(sk: u64, cookie: u64, peer: *mut Peer) {
+    conn_peer(raw::number(sk as *const _), cookie, peer);
+}
+
+/// [`learn_peer`] as a function that the verifier checks once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn conn_peer(sk: u64, cookie: u64, peer: *mut Peer) -> u32 {
+    if peer.is_null() {
+        return 0;
+    }
+    // SAFETY: the verifier proves that the pointer is what it says.
+    unsafe { fill_in(sk, cookie, peer) };
+    0
+}
+
+/// Whether a socket is of interest: it can carry HTTP, and nobody said otherwise.
+#[inline(always)]
+pub fn is_of_interest(sk: u64) -> bool {
+    conn_of_interest(raw::number(sk as *const _)) != 0
+}
+
+/// [`is_of_interest`], likewise.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn conn_of_interest(sk: u64) -> u32 {
+    (can_carry_http(sk) && !is_own(sk) && !is_excluded()) as u32
+}
+
+#[inline(always)]
+unsafe fn fill_in(sk: u64, cookie: u64, peer: *mut Peer) {
     let family = raw::kernel::<u16>(sk + config!(sock_family) as u64).unwrap_or(0);
     let net = raw::kernel::<u64>(sk + config!(sock_net) as u64).unwrap_or(0);
     // SAFETY: the caller's promise.
@@ -87,6 +118,11 @@ pub unsafe fn learn_peer(sk: u64, cookie: u64, peer: *mut Peer) {
         (*peer).known = 1;
         (*peer).device = raw::kernel::<u32>(sk + config!(sock_device) as u64).unwrap_or(0);
         (*peer).netns = raw::kernel::<u32>(net + config!(net_inum) as u64).unwrap_or(0);
+        ((&raw mut (*peer).local).cast::<u64>()).write_volatile(0);
+        (&raw mut (*peer).local).cast::<u64>().add(1).write_volatile(0);
+        (*peer).local_port = 0;
+        (*peer).remote_port = 0;
+        (*peer).pad = 0;
         if family == AF_UNIX {
             let cred = raw::kernel::<u64>(sk + config!(sock_peer_cred) as u64).unwrap_or(0);
             let uid = raw::kernel::<u32>(cred + config!(cred_uid) as u64).unwrap_or(u32::MAX);
@@ -296,12 +332,12 @@ pub unsafe fn client_key(peer: *const Peer) -> u64 {
 /// # Safety
 /// `conn` and `scratch` must be valid.
 #[inline(always)]
-pub unsafe fn announce<const GATE: bool>(conn: *mut Conn, scratch: *mut Scratch) {
+pub unsafe fn announce<M: Mode>(conn: *mut Conn, scratch: *mut Scratch) {
     // a packet has no process
-    let tgid = if GATE { 0 } else { tgid() };
+    let tgid = if M::PACKETS { 0 } else { tgid() };
     // SAFETY: the caller's promise.
     unsafe {
-        if (*conn).told & told::CONN != 0 && (GATE || (*conn).tgid == tgid) {
+        if (*conn).told & told::CONN != 0 && (M::PACKETS || (*conn).tgid == tgid) {
             return;
         }
         (*conn).told |= told::CONN | told::SOMETHING;
@@ -314,14 +350,14 @@ pub unsafe fn announce<const GATE: bool>(conn: *mut Conn, scratch: *mut Scratch)
             conn: (*conn).id,
             ts_ns: ring::now(scratch),
             cookie: (*peer).cookie,
-            cgroup: if GATE { 0 } else { bpf_get_current_cgroup_id() },
-            start_ns: if GATE { 0 } else { raw::process_start(raw::task()) },
+            cgroup: if M::PACKETS { 0 } else { bpf_get_current_cgroup_id() },
+            start_ns: if M::PACKETS { 0 } else { raw::process_start(raw::task()) },
             local: core::mem::transmute::<[u64; 2], [u8; 16]>((*peer).local),
             remote: core::mem::transmute::<[u64; 2], [u8; 16]>((*peer).remote),
             comm: [0; 16],
             netns: (*peer).netns,
             tgid,
-            uid: if GATE { 0 } else { bpf_get_current_uid_gid() as u32 },
+            uid: if M::PACKETS { 0 } else { bpf_get_current_uid_gid() as u32 },
             local_port: (*peer).local_port,
             remote_port: (*peer).remote_port,
             family: (*peer).family,
@@ -331,7 +367,7 @@ pub unsafe fn announce<const GATE: bool>(conn: *mut Conn, scratch: *mut Scratch)
             joined: (*conn).joined,
             pad: [0; 18],
         });
-        if !GATE {
+        if !M::PACKETS {
             bpf_get_current_comm((&raw mut (*record).comm).cast(), 16);
         }
         ring::send(&*record, Counter::LostState);

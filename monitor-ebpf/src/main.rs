@@ -1,7 +1,7 @@
 //! Weir's kernel side: hooks that see the bytes of socket calls and TLS-library calls, frame them as HTTP/1 with the code
 //! of `monitor-common`, count per identity and hand records to the daemon.
 //!
-//! Hooks are thin: they find (connection, direction, user buffer, length) and call [`frame`]. Every map and load-time
+//! Hooks are thin: they find (connection, direction, user buffer, length) and call [`framing`]. Every map and load-time
 //! value is declared in [`maps`], every raw read of kernel or user memory is in [`raw`], the ring buffer is written in
 //! [`ring`] only.
 #![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
@@ -13,10 +13,11 @@
 
 mod answer;
 mod conn;
-mod frame;
+mod framing;
 mod hooks;
 mod judge;
 mod maps;
+mod mode;
 mod packet;
 mod raw;
 mod ring;

@@ -5,6 +5,7 @@ use aya_ebpf::helpers::generated::{
     bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_probe_read_user, bpf_task_pt_regs,
 };
 use core::mem::{MaybeUninit, size_of};
+use monitor_common::http1::{self, Start, plausible_with as plausible};
 
 use crate::maps::{IOVS, config};
 use crate::scratch::Scratch;
@@ -29,6 +30,18 @@ pub fn user<T: Copy>(address: u64) -> Option<T> {
     let result = unsafe { bpf_probe_read_user(value.as_mut_ptr().cast(), size, address as *const c_void) };
     // SAFETY: as in `kernel`.
     if result == 0 { Some(unsafe { value.assume_init() }) } else { None }
+}
+
+/// The address that a pointer of the kernel holds, as a number: what is a function of its own takes no such pointers.
+#[inline(always)]
+pub fn number(pointer: *const c_void) -> u64 {
+    let mut place = pointer as u64;
+    let mut value = 0u64;
+    // SAFETY: 8 bytes from one local value to another. What a helper writes is a number for the verifier.
+    unsafe {
+        bpf_probe_read_kernel((&raw mut value).cast(), 8, (&raw mut place).cast_const().cast());
+    }
+    value
 }
 
 /// The first bytes of a buffer of `n`, at most 8, as a word; 0 where they cannot be read.
@@ -136,6 +149,63 @@ const MSGHDR_IOV: u64 = 16;
 /// `scratch` must be this CPU's working memory.
 #[inline(always)]
 pub unsafe fn buffers(scratch: *mut Scratch, len: u32) -> Buffers {
+    // SAFETY: the caller's promise.
+    unsafe { locate(scratch, len) }
+}
+
+/// What a buffer begins like: [`monitor_common::http1::Start`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn start_of(address: u64, n: u32) -> u32 {
+    let word = if n >= 8 { user::<u64>(address).unwrap_or(0) } else { short_word(address, n) };
+    start_of_word(word, n)
+}
+
+/// The first `n` bytes at `address`, fewer than 8.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn short_word(address: u64, n: u32) -> u64 {
+    first_word(address, if n > 7 { 7 } else { n })
+}
+
+/// [`plausible`] as a function that the verifier checks once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn start_of_word(word: u64, n: u32) -> u32 {
+    plausible(word, n, |word, n| token_run(word, n) != 0) as u32
+}
+
+/// [`http1::token_run`], likewise.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn token_run(word: u64, n: u32) -> u32 {
+    http1::token_run(word, n) as u32
+}
+
+/// What a buffer begins like.
+#[inline(always)]
+pub fn start(address: u64, n: u32) -> Start {
+    known(start_of(address, n))
+}
+
+/// What the first bytes of a packet look like.
+#[inline(always)]
+pub fn start_in_word(word: u64, n: u32) -> Start {
+    known(start_of_word(word, n))
+}
+
+#[inline(always)]
+fn known(start: u32) -> Start {
+    match start {
+        1 => Start::Request,
+        2 => Start::Response,
+        3 => Start::Tls,
+        _ => Start::No,
+    }
+}
+
+#[inline(always)]
+unsafe fn locate(scratch: *mut Scratch, len: u32) -> Buffers {
     // SAFETY: the helper returns the current task's registers, which the verifier lets a program read.
     let regs = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf().cast()) } as *const u64;
     // SAFETY: within `struct pt_regs`.
@@ -186,7 +256,22 @@ pub unsafe fn passed_over(scratch: *mut Scratch) -> u32 {
 /// First segment of an iovec array; the rest goes to the scratch.
 #[inline(always)]
 unsafe fn segments(scratch: *mut Scratch, iov: u64, count: u64, len: u32) -> Buffers {
+    let n = first_segment(scratch, iov, count, len);
+    if n == 0 {
+        return Buffers::UNCOVERED;
+    }
     // SAFETY: the caller's promise.
+    Buffers::user(unsafe { (*scratch).address }, n)
+}
+
+/// [`segments`] as a function that the verifier checks once: the length; the address is in the scratch.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn first_segment(scratch: *mut Scratch, iov: u64, count: u64, len: u32) -> u32 {
+    if scratch.is_null() {
+        return 0;
+    }
+    // SAFETY: the verifier proves that the pointer is what it says.
     unsafe {
         (*scratch).iov = iov;
         (*scratch).iov_left = if count > 1024 { 1024 } else { count as u32 };
@@ -197,14 +282,13 @@ unsafe fn segments(scratch: *mut Scratch, iov: u64, count: u64, len: u32) -> Buf
     // empty segments in front are rare; eight of them are skipped
     let mut i = 0;
     while i < 8 {
-        // SAFETY: the caller's promise.
-        let (address, n) = unsafe { next_segment(scratch) };
+        let n = segment_next(scratch);
         if n != 0 {
-            return Buffers::user(address, n);
+            return n;
         }
         i += 1;
     }
-    Buffers::UNCOVERED
+    0
 }
 
 /// Whether the call has no segment left.
@@ -223,6 +307,13 @@ pub unsafe fn is_through(scratch: *mut Scratch) -> bool {
 /// `scratch` must be this CPU's working memory.
 #[inline(always)]
 pub unsafe fn next_segment(scratch: *mut Scratch) -> (u64, u32) {
+    let n = segment_next(scratch);
+    // SAFETY: the caller's promise.
+    unsafe { ((*scratch).address, n) }
+}
+
+#[inline(always)]
+unsafe fn next_of(scratch: *mut Scratch) -> (u64, u32) {
     // SAFETY: the caller's promise.
     unsafe {
         let left = (*scratch).bytes_left;
@@ -242,6 +333,21 @@ pub unsafe fn next_segment(scratch: *mut Scratch) -> (u64, u32) {
         let over = if skip > n { n } else { skip };
         (*scratch).skip = skip - over;
         (address + over, (n - over) as u32)
+    }
+}
+
+/// [`next_segment`] as a function that the verifier checks once: the length; the address is in the scratch.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn segment_next(scratch: *mut Scratch) -> u32 {
+    if scratch.is_null() {
+        return 0;
+    }
+    // SAFETY: the verifier proves that the pointer is what it says.
+    unsafe {
+        let (address, n) = next_of(scratch);
+        (*scratch).address = address;
+        n
     }
 }
 

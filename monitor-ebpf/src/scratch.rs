@@ -22,8 +22,10 @@ pub struct Scratch {
     pub again: u8,
     /// 1 between two segments of a call.
     pub between: u8,
+    /// Index in the map of those who answer.
+    pub which: u8,
     /// Zero.
-    pub pad: [u8; 2],
+    pub pad: u8,
     /// Address of the next iovec that was not copied yet.
     pub iov: u64,
     /// Iovecs copied, and how many of them were used: one copy of four costs what one of one does.
@@ -38,6 +40,12 @@ pub struct Scratch {
     pub skip: u64,
     /// Time of this call, 0 until somebody asks.
     pub now: u64,
+    /// Address of the call's first segment.
+    pub address: u64,
+    /// Its length.
+    pub first: u32,
+    /// Zero.
+    pub pad2: u32,
     /// Framing cursor.
     pub cur: Cur,
     /// The decision in progress.
@@ -186,7 +194,10 @@ pub fn take_to_answer() -> Option<*mut Scratch> {
     let first = ANSWER_SCRATCH.get_ptr_mut(0)?;
     // SAFETY: this CPU's entry.
     let busy = unsafe { core::ptr::read_volatile(&raw const (*first).busy) != 0 };
-    hold(if busy { ANSWER_SCRATCH.get_ptr_mut(1)? } else { first })
+    let scratch = hold(if busy { ANSWER_SCRATCH.get_ptr_mut(1)? } else { first })?;
+    // SAFETY: taken above.
+    unsafe { (*scratch).which = busy as u8 };
+    Some(scratch)
 }
 
 /// Takes this CPU's working memory. `None` when another hook holds it (counted: its bytes are lost).

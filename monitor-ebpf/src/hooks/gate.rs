@@ -16,12 +16,12 @@ use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_skb_load_bytes, bp
 use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
 use monitor_common::event::role;
-use monitor_common::http1::{Start, phase, plausible};
+use monitor_common::http1::{Start, phase};
 
 use crate::maps::{Conn, GATES, MARKS, Mark, config, conn_of, mark, storage};
 use crate::packet::{Segment, segment};
 use crate::scratch;
-use crate::{conn, frame, judge, raw};
+use crate::{conn, framing, judge, raw};
 
 /// Verdicts of a packet.
 const PASS: i32 = 1;
@@ -39,7 +39,7 @@ fn begins(ctx: &SkBuffContext, sk: u64, segment: &Segment) -> bool {
     let n = if segment.len >= 8 { 8 } else { 1 };
     // SAFETY: at most 8 bytes to a word; the helper checks the packet's bounds.
     let read = unsafe { bpf_skb_load_bytes(ctx.as_ptr(), segment.offset, (&raw mut word).cast(), n) };
-    read == 0 && plausible(word, n) == Start::Request
+    read == 0 && raw::start_in_word(word, n) == Start::Request
 }
 
 /// The gate of a connection that begins with this packet, null when it does not.
@@ -152,7 +152,7 @@ pub fn gate_in(ctx: SkBuffContext) -> i32 {
             (*gate).synced = 0;
             return PASS;
         };
-        frame::gate(gate, scratch, skb, segment.offset, segment.len);
+        framing::gate(gate, scratch, skb, segment.offset, segment.len);
         scratch::release(scratch);
         (*gate).next = segment.sequence.wrapping_add(segment.len);
         if (*gate).fenced != 0 { DROP } else { PASS }

@@ -19,7 +19,7 @@ use monitor_common::ledger::Counter;
 use crate::hooks::answer;
 use crate::maps::{Conn, GATES, MARKS, Mark, config, conn_of, storage};
 use crate::scratch;
-use crate::{conn, frame, raw, ring};
+use crate::{conn, framing, raw, ring};
 
 /// Longest file name in an `Exec` record.
 const NAME: u32 = 255;
@@ -37,7 +37,7 @@ pub fn tcp_destroy(ctx: BtfTracePointContext) -> i32 {
     let conn = conn_of(sk);
     if !conn.is_null() {
         // SAFETY: socket storage.
-        unsafe { frame::closed(conn) }
+        unsafe { framing::closed(conn) }
         return 0;
     }
     // whose first request was denied: the server never had it

@@ -12,7 +12,7 @@ use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_sk_storage_delete}
 use aya_ebpf::macros::{btf_tracepoint, fentry, fexit};
 use aya_ebpf::programs::{BtfTracePointContext, FEntryContext, FExitContext};
 use monitor_common::event::{role, transport};
-use monitor_common::http1::{Start, phase, plausible};
+use monitor_common::http1::{Start, phase};
 use monitor_common::ledger::Counter;
 
 use crate::answer;
@@ -20,7 +20,7 @@ use crate::hooks::{gate, tls};
 use crate::maps::{CHECKS, CONNS, Conn, MARKS, Mark, config, conn_of, count, is_on, mark, storage};
 use crate::raw::{self, Buffers, Found};
 use crate::scratch::{self, Scratch};
-use crate::{conn, frame, judge};
+use crate::{conn, framing, judge};
 
 const MSG_PEEK: i32 = 0x2;
 const MSG_ERRQUEUE: i32 = 0x2000;
@@ -94,7 +94,7 @@ fn take(sk: *mut c_void, known: *mut Conn, n: i32, skip: u32, way: Way, early: b
     let Some(scratch) = scratch::take() else {
         if !conn.is_null() && ret > 0 {
             // SAFETY: socket storage.
-            unsafe { frame::give_up(conn, conn::is_response(conn, way == Way::Receive)) }
+            unsafe { framing::give_up(conn, conn::is_response(conn, way == Way::Receive)) }
         }
         return;
     };
@@ -146,7 +146,7 @@ fn take(sk: *mut c_void, known: *mut Conn, n: i32, skip: u32, way: Way, early: b
             if early {
                 (*conn).ahead = ret as u32;
             } else if way == Way::Send {
-                framed = frame::was_framed(conn, ret as u32);
+                framed = framing::was_framed(conn, ret as u32);
             }
             if way == Way::Receive {
                 if (*conn).answered != 0 {
@@ -198,7 +198,7 @@ unsafe fn data(conn: *mut Conn, scratch: *mut Scratch, buffers: &Buffers, n: u32
             // end of file: the peer closed its sending half
             if way == Way::Receive {
                 if response {
-                    frame::finish(conn, scratch);
+                    framing::finish(conn, scratch);
                 }
                 // nothing tells later that a Unix socket is gone
                 let shared = &raw const (*conn).http.shared;
@@ -214,13 +214,13 @@ unsafe fn data(conn: *mut Conn, scratch: *mut Scratch, buffers: &Buffers, n: u32
             return;
         }
         if buffers.found == Found::User {
-            frame::run(conn, scratch, response, buffers.address, buffers.first);
+            framing::run(conn, scratch, response, buffers.address, buffers.first);
             return;
         }
         if buffers.found == Found::Uncovered {
             count(Counter::UncoveredCall, 1);
         }
-        frame::skip(conn, scratch, response, n.wrapping_sub(raw::passed_over(scratch)));
+        framing::skip(conn, scratch, response, n.wrapping_sub(raw::passed_over(scratch)));
     }
 }
 
@@ -270,7 +270,7 @@ fn start(buffers: &Buffers) -> Start {
     if buffers.found != Found::User {
         return Start::No;
     }
-    plausible(raw::first_word(buffers.address, buffers.first), buffers.first)
+    raw::start(buffers.address, buffers.first)
 }
 
 /// Looks at the first bytes after a change of direction. Returns the connection when HTTP begins, else null.
@@ -335,9 +335,7 @@ unsafe fn overlook(sk: *mut c_void, judged: *mut Mark) {
 #[inline(always)]
 fn new_mark(sk: *mut c_void) -> *mut Mark {
     let fresh = storage::<Mark>((&raw const MARKS).cast(), sk, BPF_SK_STORAGE_GET_F_CREATE);
-    if !fresh.is_null()
-        && (!conn::can_carry_http(sk as u64) || conn::is_own(sk as u64) || conn::is_excluded())
-    {
+    if !fresh.is_null() && !conn::is_of_interest(sk as u64) {
         // SAFETY: socket storage.
         unsafe { overlook(sk, fresh) }
     }
@@ -407,7 +405,7 @@ pub fn tcp_page(ctx: FExitContext) -> i32 {
     let Some(scratch) = scratch::take() else { return 0 };
     // SAFETY: a connection of this socket and this CPU's scratch, taken above.
     unsafe {
-        frame::skip(conn, scratch, conn::is_response(conn, false), ret as u32);
+        framing::skip(conn, scratch, conn::is_response(conn, false), ret as u32);
         scratch::release(scratch);
     }
     0

@@ -14,13 +14,13 @@ use aya_ebpf::macros::{uprobe, uretprobe};
 use aya_ebpf::programs::{ProbeContext, RetProbeContext};
 use core::ptr;
 use monitor_common::event::{role, transport};
-use monitor_common::http1::{Start, phase, plausible};
+use monitor_common::http1::{Start, phase};
 use monitor_common::kernel::{TlsKey, tls_site};
 use monitor_common::ledger::Counter;
 
 use crate::maps::{CALLS, CHECKS, Conn, Mark, Peer, TLS, TLS_PEERS, TlsCall, ZERO, count, is_on, mark, told};
 use crate::scratch;
-use crate::{conn, frame, judge, raw};
+use crate::{conn, framing, judge, raw};
 
 /// Requests for which an unknown peer is looked up again.
 const PEER_TRIES: u8 = 16;
@@ -65,15 +65,31 @@ pub unsafe fn bind(sk: *mut c_void, socket_mark: *mut Mark) {
     }
     // SAFETY: thread storage; the caller's promise.
     unsafe {
-        let mut peer: Peer = core::mem::zeroed();
-        conn::learn_peer(sk as u64, bpf_get_socket_cookie(sk), &raw mut peer);
-        if TLS_PEERS.insert(key((*call).ssl), peer, 0).is_ok() {
-            (*socket_mark).state = mark::TLS_BOUND;
-        } else {
+        // made empty and filled in place: a peer on the stack is a tenth of what there is
+        let key = key((*call).ssl);
+        let _ = TLS_PEERS.insert(&key, &NO_PEER, 0);
+        let Some(peer) = TLS_PEERS.get_ptr_mut(&key) else {
             count(Counter::NoTlsState, 1);
-        }
+            return;
+        };
+        conn::learn_peer(sk as u64, bpf_get_socket_cookie(sk), peer);
+        (*socket_mark).state = mark::TLS_BOUND;
     }
 }
+
+/// What a peer that is not known yet looks like. Read-only data: a map value.
+static NO_PEER: Peer = Peer {
+    cookie: 0,
+    local: [0; 2],
+    remote: [0; 2],
+    netns: 0,
+    local_port: 0,
+    remote_port: 0,
+    family: 0,
+    known: 0,
+    pad: 0,
+    device: 0,
+};
 
 /// Entry of a function that reads or writes: `(ssl, buf, num, ...)`.
 #[uprobe]
@@ -188,11 +204,11 @@ unsafe fn plaintext(ssl: u64, buf: u64, n: u32, site: u32, early: bool) {
                 if (*conn).role == role::INBOUND || skip >= n {
                     return;
                 }
-            } else if !read && frame::was_framed(conn, n) {
+            } else if !read && framing::was_framed(conn, n) {
                 return;
             }
         }
-    } else if early && plausible(raw::first_word(buf, n), n) != Start::Request {
+    } else if early && raw::start(buf, n) != Start::Request {
         return;
     }
     let (buf, n) = (buf + skip as u64, n - skip);
@@ -235,12 +251,12 @@ unsafe fn plaintext(ssl: u64, buf: u64, n: u32, site: u32, early: bool) {
         }
         let response = conn::is_response(conn, read);
         let Some(scratch) = scratch::take() else {
-            frame::give_up(conn, response);
+            framing::give_up(conn, response);
             return;
         };
         (*scratch).iov_left = 0;
         (*scratch).bytes_left = 0;
-        frame::run(conn, scratch, response, buf, n);
+        framing::run(conn, scratch, response, buf, n);
         scratch::release(scratch);
     }
 }
@@ -292,8 +308,7 @@ unsafe fn is_misjudged(conn: *mut Conn, buf: u64, n: u32, read: bool) -> bool {
         (*conn).role != role::UNKNOWN
             && (*conn).again == 0
             && conn::is_unproven(conn, conn::is_response(conn, read))
-            && ((*conn).http.req.phase != phase::OPAQUE
-                || plausible(raw::first_word(buf, n), n) == Start::Request)
+            && ((*conn).http.req.phase != phase::OPAQUE || raw::start(buf, n) == Start::Request)
     }
 }
 
@@ -308,7 +323,7 @@ unsafe fn judge(conn: *mut Conn, buf: u64, n: u32, read: bool) {
         }
         (*conn).last = last;
         (*conn).checks += 1;
-        let start = plausible(raw::first_word(buf, n), n);
+        let start = raw::start(buf, n);
         if (*conn).checks > CHECKS || (start != Start::No && conn::is_excluded()) {
             (*conn).http.shared.opaque = 1;
             return;
@@ -336,7 +351,7 @@ fn fresh_id() -> u64 {
 fn end(key: TlsKey) {
     if let Some(conn) = TLS.get_ptr_mut(key) {
         // SAFETY: a map value.
-        unsafe { frame::closed(conn) }
+        unsafe { framing::closed(conn) }
         let _ = TLS.remove(key);
     }
 }
@@ -358,13 +373,13 @@ pub fn tls_set_fd(ctx: ProbeContext) -> u32 {
     let (Some(ssl), Some(fd)) = (ctx.arg::<u64>(0), ctx.arg::<u64>(1)) else { return 0 };
     let Some(sk) = raw::socket_of_fd(fd as u32) else { return 0 };
     // SAFETY: zero is valid for integers.
-    let mut peer: Peer = unsafe { core::mem::zeroed() };
-    // SAFETY: a local value.
-    unsafe { conn::learn_peer(sk, 0, &raw mut peer) }
     let key = key(ssl);
     end(key);
-    if TLS_PEERS.insert(key, peer, 0).is_err() {
-        count(Counter::NoTlsState, 1);
+    let _ = TLS_PEERS.insert(&key, &NO_PEER, 0);
+    match TLS_PEERS.get_ptr_mut(&key) {
+        // SAFETY: a map value.
+        Some(peer) => unsafe { conn::learn_peer(sk, 0, peer) },
+        None => count(Counter::NoTlsState, 1),
     }
     0
 }

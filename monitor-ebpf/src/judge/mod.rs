@@ -36,6 +36,7 @@ use crate::maps::{
     ACCEPTED, BUCKETS, CAP_COUNTS, Conn, EACH, EVERY, NETWORKS, NetworkData, OVER, POLICY, RULES, STRANGERS,
     SUBJECTS, count,
 };
+use crate::mode::Mode;
 use crate::raw::{self, opaque};
 use crate::scratch::{self, Ask, SUBJECTS_EACH, Scratch, TODO, Todo};
 use crate::{conn, ring};
@@ -140,17 +141,12 @@ pub fn is_in_force(now: u64) -> bool {
 /// # Safety
 /// The pointers must be valid.
 #[inline(always)]
-pub unsafe fn begin<const GATE: bool>(
-    conn: *mut Conn,
-    scratch: *mut Scratch,
-    stream: *const Stream,
-    line_at: u32,
-) {
+pub unsafe fn begin<M: Mode>(conn: *mut Conn, scratch: *mut Scratch, stream: *const Stream, line_at: u32) {
     let Some(flags) = policy() else { return };
     // SAFETY: the caller's promise.
     unsafe {
         let before_the_gate = ((*conn).http.shared.req_seq.wrapping_sub((*conn).judged) as i32) < 0;
-        if (*conn).fenced != 0 || (!GATE && before_the_gate) {
+        if (*conn).fenced != 0 || (!M::PACKETS && before_the_gate) {
             return;
         }
         if !is_in_force(ring::now(scratch)) {
@@ -194,7 +190,7 @@ pub unsafe fn begin<const GATE: bool>(
         (*ask).subjects[CLIENT] = if direction == role::INBOUND as u32 { client } else { nobody };
         let (mut cgroup, mut executable) = (nobody, nobody);
         // a packet has no process
-        if !GATE && flags & policy_flag::WORKLOADS != 0 {
+        if !M::PACKETS && flags & policy_flag::WORKLOADS != 0 {
             cgroup = SubjectKey { value: bpf_get_current_cgroup_id(), kind: subject::CGROUP, direction };
             executable = SubjectKey { value: conn::executable(), kind: subject::EXECUTABLE, direction };
         }
@@ -226,13 +222,13 @@ pub unsafe fn pending(scratch: *mut Scratch) -> bool {
 /// # Safety
 /// The pointers must be valid.
 #[inline(always)]
-pub unsafe fn step<const GATE: bool>(conn: *mut Conn, scratch: *mut Scratch) {
+pub unsafe fn step<M: Mode>(conn: *mut Conn, scratch: *mut Scratch) {
     // SAFETY: the caller's promise.
     unsafe {
         let ask = &raw mut (*scratch).ask;
         match core::ptr::read_volatile(&raw const (*ask).stage) {
             stage::SUBJECT => of_subject(conn, scratch, ask),
-            stage::PATH => self::path::of_byte::<GATE>(conn, scratch, ask),
+            stage::PATH => self::path::of_byte::<M>(conn, scratch, ask),
             stage::ACCESS => self::path::of_level(scratch, ask),
             stage::ROUTES => self::path::of_routes(scratch, ask),
             stage::ASK => {
@@ -240,7 +236,7 @@ pub unsafe fn step<const GATE: bool>(conn: *mut Conn, scratch: *mut Scratch) {
                 all_asked(ask);
             }
             stage::REFUND => give_back(ask),
-            _ => end::<GATE>(conn, scratch, ask),
+            _ => end::<M>(conn, scratch, ask),
         }
     }
 }
@@ -323,7 +319,17 @@ unsafe fn of_subject(conn: *mut Conn, scratch: *mut Scratch, ask: *mut Ask) {
 /// Lists the rules of a subject.
 #[inline(always)]
 unsafe fn list(ask: *mut Ask, found: *const Subject, at: u32) {
-    // SAFETY: the caller's promise.
+    judge_list(ask, found.cast_mut(), at);
+}
+
+/// [`list`] as a function that the verifier checks once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn judge_list(ask: *mut Ask, found: *mut Subject, at: u32) -> u32 {
+    if ask.is_null() || found.is_null() {
+        return 0;
+    }
+    // SAFETY: the verifier proves that the pointers are what they say.
     unsafe {
         let mut i = 0;
         while i < RULES_EACH {
@@ -338,6 +344,7 @@ unsafe fn list(ask: *mut Ask, found: *const Subject, at: u32) {
             i += 1;
         }
     }
+    0
 }
 
 /// The address of a connection's peer, in full.
@@ -547,7 +554,7 @@ pub fn tally(rule: u16, verdict: u32, n: u64) {
 
 /// The decision is made: enforces and reports it.
 #[inline(always)]
-unsafe fn end<const GATE: bool>(conn: *mut Conn, scratch: *mut Scratch, ask: *mut Ask) {
+unsafe fn end<M: Mode>(conn: *mut Conn, scratch: *mut Scratch, ask: *mut Ask) {
     // SAFETY: the caller's promise.
     unsafe {
         (*ask).stage = stage::IDLE;
@@ -560,12 +567,12 @@ unsafe fn end<const GATE: bool>(conn: *mut Conn, scratch: *mut Scratch, ask: *mu
             if (*ask).reason == reason::CAP as u32 {
                 tally((*ask).by as u16, verdict::DENY, 1);
             }
-            if GATE {
+            if M::PACKETS {
                 (*ask).emit = 1; // the request itself is reported first
                 return;
             }
             enforced = cut(conn, (*ask).seq);
-        } else if GATE {
+        } else if M::PACKETS {
             (*ask).seq = (*ask).number; // the server's framing will report the request
         }
         tell(conn, scratch, enforced);

@@ -7,12 +7,13 @@ use monitor_common::path::{self, Reading};
 
 use super::{SHADOW_LEVEL, SUBJECT_MASK, policy, stage};
 use crate::maps::{ACCESS, Conn, LINES, PathKey, ZERO_LINE};
+use crate::mode::Mode;
 use crate::raw::opaque;
 use crate::scratch::{Ask, SUBJECTS_EACH, Scratch};
 
 /// Reads the next byte of the request line.
 #[inline(always)]
-pub(super) unsafe fn of_byte<const GATE: bool>(conn: *mut Conn, scratch: *mut Scratch, ask: *mut Ask) {
+pub(super) unsafe fn of_byte<M: Mode>(conn: *mut Conn, scratch: *mut Scratch, ask: *mut Ask) {
     // SAFETY: the caller's promise.
     unsafe {
         let path = &mut (*scratch).path;
@@ -42,9 +43,9 @@ pub(super) unsafe fn of_byte<const GATE: bool>(conn: *mut Conn, scratch: *mut Sc
 
 /// Key of a connection's line: packets and calls each keep their own.
 #[inline(always)]
-unsafe fn line_of<const GATE: bool>(conn: *mut Conn) -> u64 {
+unsafe fn line_of<M: Mode>(conn: *mut Conn) -> u64 {
     // SAFETY: the caller's promise.
-    unsafe { (*conn).id | (GATE as u64) << 62 }
+    unsafe { (*conn).id | (M::PACKETS as u64) << 62 }
 }
 
 /// Keeps the beginning of a head that leaves the window before it is complete.
@@ -52,14 +53,14 @@ unsafe fn line_of<const GATE: bool>(conn: *mut Conn) -> u64 {
 /// # Safety
 /// The pointers must be valid; `n` bytes at `bytes` readable.
 #[inline(always)]
-pub unsafe fn keep<const GATE: bool>(conn: *mut Conn, shipped: u32, bytes: *const u8, n: u32) {
+pub unsafe fn keep<M: Mode>(conn: *mut Conn, shipped: u32, bytes: *const u8, n: u32) {
     const MOST: u32 = path::LINE - 1;
     if shipped > MOST || policy().is_none_or(|flags| flags & policy_flag::PATHS == 0) {
         return;
     }
     // SAFETY: the caller's promise.
     unsafe {
-        let id = line_of::<GATE>(conn);
+        let id = line_of::<M>(conn);
         if shipped == 0
             && let Some(zero) = ZERO_LINE.get_ptr(0)
         {

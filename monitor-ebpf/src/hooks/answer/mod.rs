@@ -43,7 +43,7 @@ use self::respond::{TOKEN, fill, write};
 use crate::answer::{able, due, hold, is_leaving, leaves, outstanding, waiting};
 use crate::maps::{ANSWERED, ANSWERS, Answer, TEXTS, TOKENS_IN, count};
 use crate::scratch::{self, NOTHING, Reply, Scratch};
-use crate::{frame, judge, raw, ring};
+use crate::{framing, judge, raw, ring};
 
 /// Key of the only entry of a map.
 static ONLY: u64 = 0;
@@ -127,7 +127,7 @@ unsafe fn decide(
             saved: [0; 2],
             field: [0; 8],
         });
-        frame::answer(answer, scratch, skb, len);
+        framing::answer(answer, scratch, skb, len);
         let first = core::ptr::read_volatile(&raw const (*reply).first);
         if (*answer).conn.fenced != 0 {
             (*answer).last = 1;

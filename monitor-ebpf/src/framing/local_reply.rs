@@ -1,0 +1,112 @@
+//! Packets on their way to a server whose denied callers get a response: [`crate::hooks::answer`].
+
+use aya_ebpf::bindings::__sk_buff;
+use monitor_common::http1::Env as _;
+
+use super::records::local_reply_request;
+use super::{Driver, Frame, decision_step, drive, fill_from_packet};
+use crate::maps::{ANSWER_SCRATCH, Answer, Conn, NAMES};
+use crate::mode::LocalReply;
+use crate::scratch::{NOTHING, Scratch};
+use crate::{answer, judge};
+
+/// `Ask::emit`: denied because it came behind a denied request.
+const BEHIND: u32 = 2;
+
+decision_step!(answer_judge_step, LocalReply, ANSWER_SCRATCH[which]);
+
+impl Driver for LocalReply {
+    #[inline(always)]
+    fn fill(frame: &mut Frame<Self>, to: u32, src: u64, n: u32) -> bool {
+        fill_from_packet(frame, to, src, n)
+    }
+    #[inline(always)]
+    fn request(frame: &mut Frame<Self>) {
+        // SAFETY: valid pointers.
+        unsafe {
+            let (cur, stream) = (frame.cur(), frame.stream());
+            let reply = &raw mut (*frame.scratch).reply;
+            let behind = (*cur).end.wrapping_sub((*cur).head_at).wrapping_add((*stream).shipped);
+            (*reply).head_at = ((*cur).user as u32).wrapping_sub(behind);
+            (*reply).complete = 1;
+            let ask = &raw mut (*frame.scratch).ask;
+            if (*reply).first != NOTHING {
+                // behind a denied request: whatever it is, its answer would come too early
+                (*ask).emit = BEHIND;
+                (*ask).line_at = (*cur).head_at;
+                (*ask).seq = (*frame.conn).http.shared.req_seq;
+                (*ask).method = (*stream).method as u32;
+                return;
+            }
+            judge::begin::<Self>(frame.conn, frame.scratch, stream, (*cur).head_at);
+            (*ask).number = (*reply).number;
+        }
+    }
+    #[inline(always)]
+    fn response(_frame: &mut Frame<Self>) {}
+    #[inline(always)]
+    fn lost(frame: &mut Frame<Self>) {
+        // SAFETY: valid connection.
+        unsafe { (*frame.conn).synced = 0 }
+    }
+    #[inline(always)]
+    fn reports_parts() -> bool {
+        judge::is_gated()
+    }
+    #[inline(always)]
+    unsafe fn decide(conn: *mut Conn, scratch: *mut Scratch) {
+        // SAFETY: the caller's promise.
+        answer_judge_step(conn, unsafe { (*scratch).which } as u32);
+    }
+    #[inline(always)]
+    fn settle(frame: &mut Frame<Self>) -> Option<bool> {
+        // SAFETY: valid pointers; the connection is that of an `Answer`.
+        unsafe {
+            let scratch = frame.scratch;
+            if (*scratch).reply.complete == 0 {
+                return None;
+            }
+            (*scratch).reply.complete = 0;
+            let emit = core::mem::take(&mut (*scratch).ask.emit);
+            let answer = frame.conn.cast::<Answer>();
+            if emit == 0 {
+                return Some(answer::pass(answer, scratch, frame.stream()));
+            }
+            let enforced = answer::deny(answer, scratch, frame.stream(), emit == BEHIND);
+            let next = (*answer).conn.http.shared.req_seq;
+            (*scratch).cur.head_at = (*scratch).ask.line_at;
+            (*answer).conn.http.shared.req_seq = (*scratch).ask.seq;
+            local_reply_request(frame.conn, scratch);
+            (*answer).conn.http.shared.req_seq = next;
+            judge::tell(frame.conn, scratch, enforced);
+            answer::tell(answer, scratch);
+            (*scratch).cur.head_at = u32::MAX;
+            Some((*answer).conn.fenced != 0)
+        }
+    }
+    #[inline(always)]
+    fn next(_frame: &mut Frame<Self>) -> bool {
+        true
+    }
+    #[inline(always)]
+    fn is_through(_frame: &Frame<Self>) -> bool {
+        false
+    }
+}
+
+/// Frames the `n` bytes of a packet; [`crate::scratch::Reply`] says what came of it.
+///
+/// # Safety
+/// `answer` and `scratch` must be valid, the scratch taken; `skb` the packet of this program.
+#[inline(always)]
+pub unsafe fn answer(answer: *mut Answer, scratch: *mut Scratch, skb: *mut __sk_buff, n: u32) {
+    let Some(names) = NAMES.get_ptr(judge::hosts() * 2) else { return };
+    // SAFETY: the caller's promise.
+    unsafe {
+        (*scratch).response = 0;
+        (*scratch).ask.emit = 0;
+        (*scratch).reply.complete = 0;
+        let mut frame = Frame::<LocalReply>::new((&raw mut (*answer).conn).cast(), scratch, names, skb);
+        drive(&mut frame, 0, n);
+    }
+}
