@@ -15,6 +15,7 @@
 
 mod attacks;
 mod attribution;
+mod budget;
 mod caps;
 mod framing;
 mod harness;

@@ -61,3 +61,13 @@ pub fn try_enforcement(config: &Config) -> anyhow::Result<bpf::trial::Trial> {
     options.ring_bytes = RING_BYTES_LEAST;
     bpf::trial::Trial::run(&options)
 }
+
+/// Loads every program once, and says what the verifier made of each.
+///
+/// # Errors
+/// Why not even its tables can be made.
+pub fn verified_programs(config: &Config) -> anyhow::Result<Vec<bpf::budget::Verified>> {
+    let mut options = options(config, 0, [0; 16], pins::Mode::Ignore);
+    options.ring_bytes = RING_BYTES_LEAST;
+    bpf::budget::measure(&options)
+}

@@ -34,7 +34,7 @@ use crate::{metrics, tui};
 use daemon::Daemon;
 use drain::Drain;
 
-pub use kernel::{try_enforcement, try_sensor};
+pub use kernel::{try_enforcement, try_sensor, verified_programs};
 
 /// Time for the tasks to end after they were told to.
 const GRACE: Duration = Duration::from_secs(20);

@@ -34,9 +34,9 @@ enum Kind {
 
 /// A program of the kernel side.
 #[derive(Clone, Copy)]
-struct Hook {
-    program: &'static str,
-    target: &'static str,
+pub struct Hook {
+    pub program: &'static str,
+    pub target: &'static str,
     kind: Kind,
     mandatory: bool,
     /// It only reports: it need not outlive the daemon.
@@ -70,10 +70,22 @@ const SOCKET_EXITS: &[Hook] = &[
 ];
 
 /// Sees a send before it leaves: a tracepoint since 6.16, else the function's entry where that is allowed.
-const SENDS: [Hook; 2] = [
+static SENDS: [Hook; 2] = [
     tracepoint("send_piece", "tcp_sendmsg_locked"),
     Hook { kind: Kind::FunctionEntry, ..tracepoint("send_begin", "tcp_sendmsg") },
 ];
+
+/// What is attached always, beside the probes of TLS libraries.
+pub fn observing(form: SocketHook) -> impl Iterator<Item = &'static Hook> {
+    form.hooks().iter().chain(LIFE)
+}
+
+/// The hook that sees a send before it leaves, in the form that this kernel's types name.
+pub fn sends(types: &Btf) -> &'static Hook {
+    let [piece, begin] = &SENDS;
+    let named = types.id_by_type_name_kind("btf_trace_tcp_sendmsg_locked", aya_obj::btf::BtfKind::Typedef);
+    if named.is_ok() { piece } else { begin }
+}
 
 /// Loads and attaches the hook that sees a send before it leaves, in the form that this kernel has.
 ///

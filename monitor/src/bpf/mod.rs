@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod bench;
+pub mod budget;
 mod fence;
 mod hooks;
 mod mapping;

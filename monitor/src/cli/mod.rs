@@ -4,6 +4,7 @@
 //! looks at files.
 
 mod bench_hooks;
+mod bench_programs;
 mod caps;
 mod caps_test;
 mod client;
@@ -77,6 +78,9 @@ enum Command {
     /// Attach bare hooks, for benchmarks
     #[command(hide = true)]
     BenchHooks(bench_hooks::BenchHooksArgs),
+    /// Say what the kernel's verifier makes of each program, for the budget
+    #[command(hide = true)]
+    BenchPrograms(bench_programs::BenchProgramsArgs),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -258,6 +262,7 @@ impl Cli {
             Command::Explain(args) => explain::run(&args),
             Command::Detach(args) => detach::run(&args),
             Command::BenchHooks(args) => bench_hooks::run(&args),
+            Command::BenchPrograms(args) => bench_programs::run(&args),
             Command::Completions { shell } => {
                 let mut script = Vec::new();
                 clap_complete::generate(shell, &mut Self::command(), "weir", &mut script);

@@ -43,6 +43,7 @@ const FOLDERS: &[&str] =
     &["/proc", "/sys", "/dev", "/run", "/tmp", "/var/tmp", "/var/log/nginx", "/var/lib/nginx"];
 /// Tests that run inside a machine: the same as outside, with fewer requests.
 const TESTS: &[&str] = &[
+    "budget::programs_stay_within_the_verifiers_budget",
     "nginx::plaintext_five_runs",
     "nginx::tls_five_runs",
     "framing::every_case",

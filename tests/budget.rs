@@ -1,0 +1,39 @@
+//! The verifier's budget: a program that grows past it starts slowly, and one day not at all (the kernel's own limit is 1,000,000
+//! instructions a program, `BPF_COMPLEXITY_LIMIT_INSNS`).
+
+use std::process::Command;
+
+use monitor::bpf::budget::{Use, Verified};
+
+use crate::harness::process::run;
+use crate::harness::turn;
+use crate::harness::weir::binary;
+
+/// Most verified instructions of one program.
+const PROGRAM: u32 = 60_000;
+/// Most of all that are loaded to observe.
+const OBSERVE: u32 = 250_000;
+/// Most of all.
+const ALL: u32 = 700_000;
+
+#[test]
+fn programs_stay_within_the_verifiers_budget() {
+    let _turn = turn();
+    let done = run(Command::new(binary()).args(["bench-programs", "--json"]));
+    let programs: Vec<Verified> =
+        done.out.lines().map(|line| serde_json::from_str(line).expect("a line for each program")).collect();
+    assert!(done.status.success(), "a program was refused:\n{}\n{}", done.out, done.err);
+    let sum = |which: &dyn Fn(&Verified) -> bool| -> u32 {
+        programs.iter().filter(|program| which(program)).map(|program| program.instructions).sum()
+    };
+    let observing = sum(&|program| program.r#use == Use::Observe);
+    let all = sum(&|_| true);
+    let largest = programs.iter().max_by_key(|program| program.instructions).expect("programs");
+    println!(
+        "verified instructions: observing {observing}, all {all}, largest {} with {}",
+        largest.program, largest.instructions
+    );
+    assert!(largest.instructions > 10_000, "the framing is not in it: {largest:?}");
+    assert!(largest.instructions <= PROGRAM, "{largest:?}");
+    assert!(observing <= OBSERVE && all <= ALL, "{:#?}", programs);
+}
