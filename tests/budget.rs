@@ -11,8 +11,10 @@ use crate::harness::weir::binary;
 
 /// Most verified instructions of one program.
 const PROGRAM: u32 = 60_000;
-/// Most of all that are loaded to observe.
+/// Most of all that are loaded to observe. Without tracepoints in the socket calls (6.1) five programs have the framing instead
+/// of three: 259,348 when this was set.
 const OBSERVE: u32 = 250_000;
+const OBSERVE_BY_FUNCTION: u32 = 265_000;
 /// Most of all.
 const ALL: u32 = 700_000;
 
@@ -35,5 +37,7 @@ fn programs_stay_within_the_verifiers_budget() {
     );
     assert!(largest.instructions > 10_000, "the framing is not in it: {largest:?}");
     assert!(largest.instructions <= PROGRAM, "{largest:?}");
-    assert!(observing <= OBSERVE && all <= ALL, "{:#?}", programs);
+    let by_function = programs.iter().any(|program| program.program == "tcp_recv");
+    let most = if by_function { OBSERVE_BY_FUNCTION } else { OBSERVE };
+    assert!(observing <= most && all <= ALL, "{programs:#?}");
 }

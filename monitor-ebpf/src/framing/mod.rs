@@ -166,7 +166,7 @@ fn fill_from_packet<M: Driver>(frame: &Frame<M>, to: u32, src: u64, n: u32) -> b
 
 /// Global functions for the steps of decisions, see [`pieces`].
 ///
-/// VERIFIER(6.1): "R2 type=mem expected=fp, pkt, pkt_meta, map_key, map_value": a map's key may not be in memory that a function was
+/// VERIFIER(6.1): `R2 type=mem expected=fp, pkt, pkt_meta, map_key, map_value`: a map's key may not be in memory that a function was
 /// given a pointer to, so each looks its working memory up anew.
 macro_rules! decision_step {
     ($name:ident, $mode:ident, $scratches:ident[$($index:ident)?]) => {

@@ -3,6 +3,11 @@
 //! The entry remembers (connection, buffer, where the count goes) in the thread's storage, the return frames what was
 //! moved. A call that moved nothing (a retry is due) is not counted, so retries are not counted twice.
 
+#![allow(
+    clippy::needless_borrows_for_generic_args,
+    reason = "a key or value that is passed by value is copied to the stack"
+)]
+
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::BPF_LOCAL_STORAGE_GET_F_CREATE;
 use aya_ebpf::cty::c_void;
