@@ -6,8 +6,8 @@ use std::process::Command;
 use monitor::bpf::budget::{Use, Verified};
 
 use crate::harness::process::run;
-use crate::harness::turn;
 use crate::harness::weir::binary;
+use crate::harness::{note, turn};
 
 /// Most verified instructions of one program.
 const PROGRAM: u32 = 60_000;
@@ -31,10 +31,13 @@ fn programs_stay_within_the_verifiers_budget() {
     let observing = sum(&|program| program.r#use == Use::Observe);
     let all = sum(&|_| true);
     let largest = programs.iter().max_by_key(|program| program.instructions).expect("programs");
-    println!(
-        "verified instructions: observing {observing}, all {all}, largest {} with {}",
-        largest.program, largest.instructions
-    );
+    let took = programs.iter().map(|program| program.load_us).sum::<u64>();
+    note(&format!(
+        "verified instructions: observing {observing}, all {all}, largest {} with {}; loaded one by one in {} ms",
+        largest.program,
+        largest.instructions,
+        took / 1000
+    ));
     assert!(largest.instructions > 10_000, "the framing is not in it: {largest:?}");
     assert!(largest.instructions <= PROGRAM, "{largest:?}");
     let by_function = programs.iter().any(|program| program.program == "tcp_recv");

@@ -17,8 +17,13 @@ use crate::enforce::Destroyer;
 use crate::sensor::{DRAIN_MAX, Drained, Sensor};
 use crate::workload::Procfs;
 
+/// Longest pause between two drains, to which pauses double while there is nothing to drain. Nothing is lost by it: the rings
+/// hold what comes in between, and requests are decided about in the kernel.
+const LONGEST_PAUSE: Duration = Duration::from_millis(25);
 /// Time between two looks at the kernel's counters and hooks.
 const LOOK: Duration = Duration::from_millis(100);
+/// The same while there is nothing to drain: reading the counters is most of what a daemon at rest does.
+const LOOK_AT_REST: Duration = Duration::from_millis(500);
 /// Time between two readings of what is costly to read: run times.
 const STATISTICS: Duration = Duration::from_secs(5);
 /// Time between two readings of the clocks, which are stepped now and then.
@@ -42,7 +47,11 @@ impl Every {
     }
 
     fn due(&mut self, now: Instant) -> bool {
-        let due = self.last.is_none_or(|last| now.duration_since(last) >= self.period);
+        self.due_after(now, self.period)
+    }
+
+    fn due_after(&mut self, now: Instant, period: Duration) -> bool {
+        let due = self.last.is_none_or(|last| now.duration_since(last) >= period);
         if due {
             self.last = Some(now);
         }
@@ -86,10 +95,13 @@ impl Drain {
         let mut clocks = Every::new(CLOCKS);
         let mut caps = Every::new(CAPS);
         let mut alive = watchdog.map(Every::new);
+        let mut pause = self.interval;
         while !*shutdown.borrow() {
             let now = Instant::now();
-            let counts = if look.due(now) { Some(self.counts()?) } else { None };
-            self.drain(counts.as_ref());
+            let rests = pause >= LONGEST_PAUSE;
+            let period = if rests { LOOK_AT_REST } else { LOOK };
+            let counts = if look.due_after(now, period) { Some(self.counts()?) } else { None };
+            let records = self.drain(counts.as_ref());
             if counts.is_some() {
                 if statistics.due(now) {
                     self.kernel.programs = self.sensor.program_stats();
@@ -103,7 +115,8 @@ impl Drain {
             if alive.as_mut().is_some_and(|alive| alive.due(now)) {
                 let _ = sd_notify::notify(&[NotifyState::Watchdog]);
             }
-            std::thread::sleep(self.interval);
+            pause = if records > 0 { self.interval } else { next_pause(pause) };
+            std::thread::sleep(pause);
         }
         let deadline = Instant::now() + LAST_DRAIN;
         while self.drain(None) > 0 && Instant::now() < deadline {}
@@ -181,5 +194,24 @@ impl Drain {
         self.kernel.ended = self.destroyer.counts().rows();
         self.kernel.socket_hook = self.sensor.socket_hook().to_owned();
         self.daemon.publish(self.kernel.clone());
+    }
+}
+
+/// The pause after one that brought nothing. One that was configured longer than [`LONGEST_PAUSE`] stays.
+fn next_pause(pause: Duration) -> Duration {
+    pause.max((pause * 2).min(LONGEST_PAUSE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_the_longest_and_never_shrink() {
+        let millis = |ms| Duration::from_millis(ms);
+        assert_eq!(next_pause(millis(5)), millis(10));
+        assert_eq!(next_pause(millis(20)), millis(25));
+        assert_eq!(next_pause(millis(25)), millis(25));
+        assert_eq!(next_pause(millis(100)), millis(100));
     }
 }
