@@ -133,7 +133,7 @@ where
     }
     drop(listener);
     let drained = async { while running.join_next().await.is_some() {} };
-    let _ = tokio::time::timeout(limits.head.min(Duration::from_secs(2)), drained).await;
+    let _ = tokio::time::timeout(limits.head.min(Duration::from_secs(1)), drained).await;
 }
 
 async fn connection<I, H, F>(

@@ -21,6 +21,7 @@ pub mod route;
 pub mod sensor;
 pub mod source;
 pub mod state;
+mod threads;
 pub mod tracker;
 pub mod tui;
 pub mod usage;

@@ -53,6 +53,8 @@ pub trait Sensor: Send {
     fn socket_hook(&self) -> &str;
     /// Run time per program.
     fn program_stats(&self) -> Vec<ProgramStats>;
+    /// What is wrong, in words: threads that hang, what was refused.
+    fn trouble(&self) -> Vec<String>;
     /// Sockets, by cookie, that an earlier daemon's programs fenced and that nobody may have destroyed.
     fn fenced(&self) -> BTreeSet<u64>;
     /// How the kernel side is told that the daemon is alive; `None` when this sensor only observes, and from the second time on.
@@ -78,6 +80,18 @@ pub struct Need {
     pub early: bool,
 }
 
+impl Need {
+    /// What is needed here or there.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            fences: self.fences || other.fences,
+            gate: self.gate || other.gate,
+            early: self.early || other.early,
+        }
+    }
+}
+
 /// What an earlier daemon left in the kernel for this one to go on with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inherited {
@@ -89,10 +103,10 @@ pub struct Inherited {
 
 /// The kernel's tables of caps, as `monitor_common::cap` describes them. Every method has taken effect when it returns.
 pub trait Enforcer: Send + Sync {
-    /// Puts in place what is needed and not there yet.
+    /// Puts in place what is needed and not there yet; takes no time when all of it is.
     ///
     /// # Errors
-    /// What this kernel or host lacks.
+    /// What this kernel or host lacks, or that it takes too long.
     fn prepare(&self, need: Need) -> anyhow::Result<()>;
     /// Sets a rule. Its bucket stays as it is.
     ///

@@ -550,6 +550,9 @@ pub struct Status {
     pub excluded: Vec<String>,
     /// Resident memory of the daemon.
     pub resident_bytes: u64,
+    /// What does not work as it should, in words.
+    #[serde(default)]
+    pub degraded: Vec<String>,
 }
 
 /// One check of `weir doctor`.

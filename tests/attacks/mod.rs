@@ -2,6 +2,7 @@
 //!
 //! Each runs as user nobody, beside a real server under a cap that must hold all the same.
 
+mod files;
 mod readers;
 
 use std::os::unix::process::CommandExt as _;

@@ -45,7 +45,7 @@ fn cap(weir: &Weir, name: &str, credential: &str, rest: &[&str]) {
     weir.run(&[&["caps", "set", name, "--identity", &identity], rest].concat()).ok();
 }
 
-fn row(weir: &Weir, name: &str) -> CapRow {
+pub fn row(weir: &Weir, name: &str) -> CapRow {
     let rows: Vec<CapRow> = weir.json(&["caps", "list"]);
     rows.into_iter().find(|row| row.name == name).unwrap()
 }

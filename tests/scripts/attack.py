@@ -67,5 +67,47 @@ def answer(stream):
     return head
 
 
-KINDS = {"clients": clients, "scrape": scrape}
+def leases(count):
+    """So many mapped files named like a TLS library, each with a write lease that is never given back."""
+    import fcntl
+    import mmap
+    import signal
+    import tempfile
+
+    signal.signal(signal.SIGIO, signal.SIG_IGN)
+    held = []
+    for n in range(int(count)):
+        place = tempfile.mkdtemp()
+        path = f"{place}/libssl.so.3"
+        with open(path, "wb") as file:
+            file.write(bytes(4096 * (n + 1)))
+        # a write lease is for who alone has the file open: the mapping is of the same opening
+        lease = open(path, "r+b", buffering=0)
+        mapped = mmap.mmap(lease.fileno(), 0, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_EXEC)
+        fcntl.fcntl(lease, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        held.append((mapped, lease))
+    ready()
+    forever()
+
+
+def pipes(count):
+    """So many mapped files named like a TLS library, and a pipe in the place of each."""
+    import mmap
+    import os
+    import tempfile
+
+    held = []
+    for n in range(int(count)):
+        path = f"{tempfile.mkdtemp()}/libssl.so.3"
+        with open(path, "wb") as file:
+            file.write(bytes(4096 * (n + 1)))
+        with open(path, "rb") as file:
+            held.append(mmap.mmap(file.fileno(), 0, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_EXEC))
+        os.unlink(path)
+        os.mkfifo(path)
+    ready()
+    forever()
+
+
+KINDS = {"clients": clients, "scrape": scrape, "leases": leases, "pipes": pipes}
 KINDS[sys.argv[1]](*sys.argv[2:])

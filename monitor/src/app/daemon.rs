@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
@@ -43,6 +43,8 @@ pub struct Kernel {
     pub programs: Vec<ProgramStats>,
     /// What became of denied connections.
     pub ended: [(&'static str, u64); 4],
+    /// What is wrong with the kernel side, in words.
+    pub trouble: Vec<String>,
 }
 
 impl Kernel {
@@ -164,12 +166,7 @@ impl Daemon {
     /// What is due now and then: credentials that servers have accepted; once a second workloads that came or
     /// went, and the counts of caps.
     pub fn maintain_caps(&self, second: bool) {
-        // whoever shows a hundred thousand buckets holds this for long; the rings must not wait for that
-        let mut caps = match self.caps.try_lock() {
-            Ok(caps) => caps,
-            Err(TryLockError::Poisoned(caps)) => caps.into_inner(),
-            Err(TryLockError::WouldBlock) => return,
-        };
+        let mut caps = self.caps();
         let seen = self.core().take_acceptance();
         if !seen.is_empty() {
             caps.accepted(seen);
@@ -294,6 +291,7 @@ impl Source for Daemon {
             resident_bytes: crate::usage::read().resident_bytes,
             socket_hook: kernel.socket_hook,
             hooks: kernel.hooks,
+            degraded: kernel.trouble,
         }
     }
 
@@ -429,6 +427,7 @@ impl Source for Daemon {
             kernel: crate::doctor::release_text(),
             started: self.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64(),
             hooks: kernel.hooks,
+            degraded: kernel.trouble.len() as u64,
             programs: kernel.programs,
             socket_hook: kernel.socket_hook,
             ..Snapshot::default()

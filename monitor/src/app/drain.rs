@@ -11,6 +11,7 @@ use sd_notify::NotifyState;
 use tokio::sync::watch;
 
 use super::daemon::{Daemon, Kernel};
+use super::every::Every;
 use super::{clock, losses, priority};
 use crate::core::KernelCounts;
 use crate::enforce::Destroyer;
@@ -28,36 +29,10 @@ const LOOK_AT_REST: Duration = Duration::from_millis(500);
 const STATISTICS: Duration = Duration::from_secs(5);
 /// Time between two readings of the clocks, which are stepped now and then.
 const CLOCKS: Duration = Duration::from_mins(1);
-/// Time between two searches for the cgroups of limited workloads, and two looks at the counts of caps.
-const CAPS: Duration = Duration::from_secs(1);
 /// Most pieces of one drain, so that discovery and the watchdog get their turn under any load.
 const PIECES: usize = 16;
 /// Longest time that the last drain goes on while records keep coming.
-const LAST_DRAIN: Duration = Duration::from_secs(1);
-
-/// Something that is due every so often.
-struct Every {
-    period: Duration,
-    last: Option<Instant>,
-}
-
-impl Every {
-    fn new(period: Duration) -> Self {
-        Self { period, last: None }
-    }
-
-    fn due(&mut self, now: Instant) -> bool {
-        self.due_after(now, self.period)
-    }
-
-    fn due_after(&mut self, now: Instant, period: Duration) -> bool {
-        let due = self.last.is_none_or(|last| now.duration_since(last) >= period);
-        if due {
-            self.last = Some(now);
-        }
-        due
-    }
-}
+const LAST_DRAIN: Duration = Duration::from_millis(500);
 
 /// See the module's documentation.
 pub struct Drain {
@@ -93,7 +68,6 @@ impl Drain {
         let mut look = Every::new(LOOK);
         let mut statistics = Every::new(STATISTICS);
         let mut clocks = Every::new(CLOCKS);
-        let mut caps = Every::new(CAPS);
         let mut alive = watchdog.map(Every::new);
         let mut pause = self.interval;
         while !*shutdown.borrow() {
@@ -107,7 +81,6 @@ impl Drain {
                     self.kernel.programs = self.sensor.program_stats();
                 }
                 self.publish();
-                self.daemon.maintain_caps(caps.due(now));
             }
             if clocks.due(now) {
                 self.daemon.core().set_clock(clock::base());
@@ -191,6 +164,7 @@ impl Drain {
     fn publish(&mut self) {
         self.kernel.hooks = self.sensor.hooks();
         self.kernel.ready = self.sensor.ready();
+        self.kernel.trouble = self.sensor.trouble();
         self.kernel.ended = self.destroyer.counts().rows();
         self.kernel.socket_hook = self.sensor.socket_hook().to_owned();
         self.daemon.publish(self.kernel.clone());

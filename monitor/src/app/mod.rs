@@ -7,11 +7,13 @@ mod beat;
 mod clock;
 mod daemon;
 mod drain;
+mod every;
 mod kernel;
 mod losses;
 mod preflight;
 mod priority;
 mod settings;
+mod upkeep;
 
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -36,8 +38,10 @@ use drain::Drain;
 
 pub use kernel::{try_enforcement, try_sensor, verified_programs};
 
-/// Time for the tasks to end after they were told to.
-const GRACE: Duration = Duration::from_secs(20);
+/// Time for the tasks to end after they were told to, whatever hangs.
+const GRACE: Duration = Duration::from_millis(1800);
+/// Time for what still runs then.
+const LEFT: Duration = Duration::from_millis(100);
 
 /// Runs the daemon until it is told to stop.
 ///
@@ -58,16 +62,23 @@ pub fn main(source: &Source, overrides: &Overrides, plain: bool) -> anyhow::Resu
         let origin = Origin { source: source.clone(), overrides: overrides.clone() };
         let (mut terminate, mut interrupt) =
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let told = async move {
+        let mut told = std::pin::pin!(async move {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
+        });
+        let app = tokio::select! {
+            app = tokio::spawn(App::build(config, origin, kernel::start)) => app.context("the start")??,
+            () = &mut told => {
+                tracing::info!("weir was stopped while it started");
+                return Ok(());
+            }
         };
-        App::build(config, origin, kernel::start).await?.run(table, told).await
+        app.run(table, told).await
     });
     // blocking work that hangs must not keep the process
-    runtime.shutdown_timeout(Duration::from_secs(1));
+    runtime.shutdown_timeout(LEFT);
     done
 }
 
@@ -80,7 +91,7 @@ struct Origin {
 /// Everything that is needed to run, acquired but not running.
 struct App {
     daemon: Arc<Daemon>,
-    origin: Origin,
+    origin: Arc<Origin>,
     drain: Drain,
     pulse: Option<Box<dyn Pulse>>,
     metrics: TcpListener,
@@ -105,6 +116,7 @@ impl App {
         let destroyer = Destroyer::start()?;
         destroyer.destroy_fenced(sensor.fenced());
         let drain = Drain::new(sensor, Arc::clone(&daemon), config.observe.drain_interval.0, destroyer);
+        let origin = Arc::new(origin);
         Ok(Self { daemon, origin, drain, pulse, metrics, control, hangup })
     }
 
@@ -121,6 +133,11 @@ impl App {
                 Ok(())
             })?;
         }
+        let (kept, told_to_stop) = (Arc::clone(&daemon), shutdown.clone());
+        tasks.thread("upkeep of caps", move || {
+            upkeep::run(&kept, &told_to_stop);
+            Ok(())
+        })?;
         tasks.thread("drain", move || drain.run(&shutdown))?;
         let serving: Arc<dyn crate::source::Source> = daemon.clone();
         tasks.spawn("control socket", control::serve(socket, Arc::clone(&serving), stop.subscribe()));
@@ -146,8 +163,8 @@ impl App {
 
 /// Waits for a reason to stop: a signal or the user is fine, a task that ends is not.
 async fn supervise(
-    daemon: &Daemon,
-    origin: &Origin,
+    daemon: &Arc<Daemon>,
+    origin: &Arc<Origin>,
     mut hangup: Signal,
     told: impl Future<Output = ()>,
     tasks: &mut Tasks,
@@ -161,10 +178,16 @@ async fn supervise(
     };
     let mut quit = std::pin::pin!(quit);
     let mut told = std::pin::pin!(told);
+    // one after the other, and nobody waits for them: what they wait for may hang
+    let mut reloads = JoinSet::new();
     loop {
         tokio::select! {
             () = &mut told => return Ok(()),
-            _ = hangup.recv() => reload(daemon, origin),
+            _ = hangup.recv(), if reloads.is_empty() => {
+                let (daemon, origin) = (Arc::clone(daemon), Arc::clone(origin));
+                reloads.spawn_blocking(move || reload(&daemon, &origin));
+            }
+            Some(_) = reloads.join_next() => {}
             ended = &mut quit => return ended,
             (name, ended) = tasks.next() => {
                 return ended.and_then(|()| bail!("stopped without being told to")).context(name);
@@ -230,7 +253,7 @@ impl Tasks {
             let _ = ended.send(work());
         };
         std::thread::Builder::new()
-            .name(format!("weir-{name}"))
+            .name(format!("weir-{}", name.split(' ').next().unwrap_or(name)))
             .spawn(run)
             .context("cannot start a thread")?;
         self.set.spawn(async move { (name, result.await.unwrap_or_else(|_| bail!("panicked"))) });

@@ -61,6 +61,9 @@ impl Sensor for Replay {
     fn program_stats(&self) -> Vec<ProgramStats> {
         Vec::new()
     }
+    fn trouble(&self) -> Vec<String> {
+        Vec::new()
+    }
     fn fenced(&self) -> std::collections::BTreeSet<u64> {
         std::collections::BTreeSet::new()
     }

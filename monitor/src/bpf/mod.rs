@@ -243,6 +243,10 @@ impl crate::sensor::Sensor for Sensor {
         self.worker.shown().programs
     }
 
+    fn trouble(&self) -> Vec<String> {
+        self.worker.trouble()
+    }
+
     fn fenced(&self) -> BTreeSet<u64> {
         let keys = self.inherits.then(|| self.fenced.keys().filter_map(Result::ok));
         keys.into_iter().flatten().collect()

@@ -82,6 +82,8 @@ impl Maps {
 pub struct Tables {
     maps: Mutex<Maps>,
     preparer: Preparer,
+    /// What is in place.
+    prepared: Mutex<Need>,
     /// Where the next daemon finds which cap has which index, if caps are to outlive this one.
     names: Mutex<Option<CapNames>>,
     /// What an earlier daemon kept, until this one's first policy.
@@ -91,7 +93,13 @@ pub struct Tables {
 impl Tables {
     /// Tables over `maps`.
     pub fn new(maps: Maps, preparer: Preparer, names: Option<CapNames>, earlier: Option<Earlier>) -> Self {
-        Self { maps: Mutex::new(maps), preparer, names: Mutex::new(names), earlier: Mutex::new(earlier) }
+        Self {
+            maps: Mutex::new(maps),
+            preparer,
+            prepared: Mutex::default(),
+            names: Mutex::new(names),
+            earlier: Mutex::new(earlier),
+        }
     }
 
     fn maps(&self) -> MutexGuard<'_, Maps> {
@@ -135,7 +143,12 @@ fn path_key((space, path): &PathEntry) -> Key<Plain<[u8; 4 + PATH]>> {
 
 impl Enforcer for Tables {
     fn prepare(&self, need: Need) -> Result<()> {
-        if need == Need::default() { Ok(()) } else { self.preparer.prepare(need) }
+        let mut prepared = lock(&self.prepared);
+        if need.and(*prepared) != *prepared {
+            self.preparer.prepare(need)?;
+            *prepared = need.and(*prepared);
+        }
+        Ok(())
     }
 
     fn rule(&self, index: u16, rule: &Rule) -> Result<()> {

@@ -21,15 +21,15 @@ use super::maps::{self, Plain, TlsConn, TlsPeer};
 use super::pins::Held;
 use crate::probes::discover::{Scan, Scanner, Target};
 use crate::probes::file::FileId;
+use crate::probes::scout::{Found, Scout};
 use crate::probes::standard::standard_libraries;
-use crate::probes::watch::Watcher;
 use crate::probes::{OutReg, Role, Site, kernel};
 use crate::view::HookRow;
 
 /// How often the TLS connections of processes that ended are looked for.
 const PURGE_EVERY: Duration = Duration::from_secs(1);
-/// Shortest wait between two looks at what is due.
-const MIN_IDLE: Duration = Duration::from_millis(1);
+/// How long a look at new processes may take before it is decided for the first time whether requests are denied.
+const FIRST_LOOK: Duration = Duration::from_secs(1);
 /// Most TLS connections dropped at a time.
 const PURGE_MAX: usize = 4096;
 
@@ -51,14 +51,14 @@ impl State {
     }
 
     /// Drops what belongs to processes that ended; false when some may be left.
-    fn purge(&mut self, ended: &HashSet<u32>) -> bool {
+    fn purge(&mut self, ended: &impl Fn(u32) -> bool) -> bool {
         let connections = purge(&mut self.connections, ended);
         purge(&mut self.peers, ended) && connections
     }
 }
 
-fn purge<V: aya::Pod>(table: &mut Table<V>, ended: &HashSet<u32>) -> bool {
-    let gone = |key: &Plain<TlsKey>| ended.contains(&key.0.tgid);
+fn purge<V: aya::Pod>(table: &mut Table<V>, ended: &impl Fn(u32) -> bool) -> bool {
+    let gone = |key: &Plain<TlsKey>| ended(key.0.tgid);
     let keys: Vec<_> = table.keys().filter_map(Result::ok).filter(gone).take(PURGE_MAX).collect();
     for key in &keys {
         let _ = table.remove(key);
@@ -68,9 +68,9 @@ fn purge<V: aya::Pod>(table: &mut Table<V>, ended: &HashSet<u32>) -> bool {
 
 /// The TLS probes in place.
 pub struct Probes {
-    scanner: Scanner,
-    watcher: Watcher,
-    started: Instant,
+    /// What looks for libraries, until its thread starts.
+    scanner: Option<Scanner>,
+    scout: Option<Scout>,
     attached: HashMap<FileId, Attached>,
     exclude: Vec<PathBuf>,
     /// Why return probes must not be used on this kernel.
@@ -81,6 +81,8 @@ pub struct Probes {
     early: bool,
     state: State,
     ended: HashSet<u32>,
+    /// Nobody told of processes that ended.
+    missed: bool,
     purged: Instant,
 }
 
@@ -95,11 +97,11 @@ struct Attached {
 impl Probes {
     /// Probes the libraries in the standard places; the programs are loaded. `hazard` as [`Self::hazard`] returned it.
     pub fn start(ebpf: &mut Ebpf, state: State, exclude: &[PathBuf], hazard: Option<&'static str>) -> Self {
-        let started = Instant::now();
+        let mut scanner = Scanner::new("/proc");
+        let scan = scanner.adopt(&standard_libraries());
         let mut probes = Self {
-            scanner: Scanner::new("/proc"),
-            watcher: Watcher::new(Duration::ZERO),
-            started,
+            scanner: Some(scanner),
+            scout: None,
             attached: HashMap::new(),
             exclude: exclude.to_vec(),
             hazard,
@@ -107,11 +109,24 @@ impl Probes {
             early: false,
             state,
             ended: HashSet::new(),
-            purged: started,
+            missed: false,
+            purged: Instant::now(),
         };
-        let scan = probes.scanner.adopt(&standard_libraries());
         probes.apply(ebpf, scan);
         probes
+    }
+
+    /// Looks for libraries from now on, on a thread of its own that hands them to `found`.
+    ///
+    /// # Errors
+    /// When there can be no thread.
+    pub fn look(&mut self, found: Found) -> Result<()> {
+        if let Some(scanner) = self.scanner.take() {
+            self.scout = Some(
+                Scout::start(scanner, found).context("cannot start the thread that looks for libraries")?,
+            );
+        }
+        Ok(())
     }
 
     /// Why return probes must not be used on this kernel, `None` when they may.
@@ -155,17 +170,21 @@ impl Probes {
         self.attached.values_mut().flat_map(|attached| &mut attached.links)
     }
 
-    /// How long nothing will be due.
-    pub fn idle_for(&self) -> Duration {
-        self.watcher.next_at().saturating_sub(self.started.elapsed()).max(MIN_IDLE)
+    /// Probes what a thread has found. Returns whether the probes changed.
+    pub fn take(&mut self, ebpf: &mut Ebpf, number: usize, scan: Scan) -> bool {
+        // what a thread says that was given up is old
+        self.scout.as_ref().is_some_and(|scout| scout.is_current(number)) && self.take_all(ebpf, [scan])
     }
 
-    /// Does what is due: looks at new processes, sweeps, drops the state of processes that ended. Returns whether the probes
-    /// changed.
-    pub fn maintain(&mut self, ebpf: &mut Ebpf) -> bool {
+    /// Looks at what is due at once, and probes it. Returns whether the probes changed.
+    pub fn look_now(&mut self, ebpf: &mut Ebpf) -> bool {
+        let scans = self.scout.as_ref().map(|scout| scout.now(FIRST_LOOK)).unwrap_or_default();
+        self.take_all(ebpf, scans)
+    }
+
+    fn take_all(&mut self, ebpf: &mut Ebpf, scans: impl IntoIterator<Item = Scan>) -> bool {
         let mut changed = false;
-        while let Some(work) = self.watcher.poll(self.started.elapsed()) {
-            let scan = self.scanner.perform(work);
+        for scan in scans {
             changed |= !scan.new.is_empty() || !scan.gone.is_empty();
             let sets = self.sets;
             self.apply(ebpf, scan);
@@ -175,10 +194,25 @@ impl Probes {
                 warn!("the new libraries' connections are not taken up: {error:#}");
             }
         }
-        if !self.ended.is_empty() && self.purged.elapsed() >= PURGE_EVERY {
+        changed
+    }
+
+    /// Drops the state of processes that ended, and sees to the thread that looks for libraries.
+    pub fn maintain(&mut self) {
+        let probed = self.attached.iter().map(|(id, attached)| (*id, attached.target.path.clone()));
+        if let Some(scout) = &mut self.scout
+            && let Some(pid) = scout.supervise(probed)
+        {
+            warn!(pid, "looking for TLS libraries hangs at a process: it is left alone from now on");
+        }
+        if (self.missed || !self.ended.is_empty()) && self.purged.elapsed() >= PURGE_EVERY {
             self.purge();
         }
-        changed
+    }
+
+    /// What is wrong, in words.
+    pub fn trouble(&self) -> Vec<String> {
+        self.scout.as_ref().map(Scout::trouble).unwrap_or_default()
     }
 
     /// Number of the latest library whose probes are all in place.
@@ -188,19 +222,33 @@ impl Probes {
 
     /// A process executed a file: it may load a TLS library soon.
     pub fn process_started(&mut self, tgid: u32) {
-        self.watcher.executed(tgid, self.started.elapsed());
+        if let Some(scout) = &self.scout {
+            scout.started(tgid);
+        }
     }
 
     /// A process ended: nothing else drops its TLS connections.
     pub fn process_ended(&mut self, tgid: u32) {
-        self.watcher.exited(tgid);
-        self.scanner.exited(tgid);
+        if let Some(scout) = &self.scout {
+            scout.ended(tgid);
+        }
         self.ended.insert(tgid);
     }
 
+    /// Processes came or went that nobody told of.
+    pub fn missed_processes(&mut self) {
+        self.missed = true;
+    }
+
     fn purge(&mut self) {
-        if self.state.purge(&self.ended) {
+        let all = if self.missed {
+            self.state.purge(&|tgid| !Path::new("/proc").join(tgid.to_string()).exists())
+        } else {
+            self.state.purge(&|tgid| self.ended.contains(&tgid))
+        };
+        if all {
             self.ended.clear();
+            self.missed = false;
         }
         self.purged = Instant::now();
     }
@@ -210,6 +258,9 @@ impl Probes {
             attached.links.into_iter().for_each(Held::detach);
         }
         for target in scan.new {
+            if self.attached.contains_key(&target.id) {
+                continue;
+            }
             if self.exclude.contains(&target.path) {
                 info!(path = %target.path.display(), "not probed: excluded by configuration");
                 continue;
@@ -230,7 +281,9 @@ impl Probes {
                 }
                 Err(error) => {
                     warn!(path = %path.display(), "cannot probe: {error:#}");
-                    self.scanner.forget(id);
+                    if let Some(scout) = &self.scout {
+                        scout.forget(id);
+                    }
                 }
             }
         }

@@ -1,7 +1,8 @@
-//! What may take its time, on a thread of its own: discovery and probing of TLS libraries, statistics of the programs.
-//! The drain thread never waits for it.
+//! What may take its time, on a thread of its own: attaching what denies, probing the TLS libraries that were found, statistics of
+//! the programs. Nobody waits for it without a deadline. It opens nothing that others control: see `probes::scout`.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -15,11 +16,20 @@ use super::hooks::SocketHook;
 use super::pins::{Held, Own};
 use super::tls::Probes;
 use super::{answer, fence, hooks};
+use crate::probes::discover::Scan;
 use crate::sensor::{Need, ProgramStats};
 use crate::view::HookRow;
 
 /// Longest time between two looks at the statistics.
 const STATISTICS: Duration = Duration::from_secs(1);
+/// Most messages that wait.
+const MESSAGES: usize = 16_384;
+/// How long attaching what denies may take: half a second, and much more on a host that is emulated.
+const PREPARE: Duration = Duration::from_secs(30);
+/// Without a sign of the thread for so long it hangs.
+const HANGS: Duration = Duration::from_secs(10);
+/// How long the daemon's end waits for the thread. What it leaves attached goes with the process.
+const END: Duration = Duration::from_millis(700);
 
 /// A process came or went.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +43,8 @@ pub enum ProcessEvent {
 /// What the thread is asked to do.
 enum Message {
     Process(ProcessEvent),
+    /// Files to probe, from the thread with this number.
+    Found(usize, Box<Scan>),
     /// Be ready to deny requests; answers once that is so.
     Prepare(Need, Sender<Result<()>>),
 }
@@ -44,6 +56,8 @@ pub struct Shown {
     pub probes: Vec<HookRow>,
     /// Run time of the programs.
     pub programs: Vec<ProgramStats>,
+    /// What is wrong, in words.
+    pub trouble: Vec<String>,
 }
 
 /// What is needed to answer denied callers.
@@ -58,8 +72,10 @@ pub struct Answering {
 
 /// The thread. Dropping it ends the thread, which detaches everything.
 pub struct Worker {
-    events: Option<Arc<Sender<Message>>>,
+    events: Option<Arc<SyncSender<Message>>>,
     shown: Arc<Mutex<Shown>>,
+    seen: Arc<Mutex<Instant>>,
+    missed: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -67,13 +83,23 @@ impl Worker {
     /// Hands the loaded programs, the links of those that decide and the set to pin them in to a new thread.
     pub fn start(
         ebpf: Ebpf,
-        probes: Option<Probes>,
+        mut probes: Option<Probes>,
         answering: Answering,
         links: Vec<Held>,
         own: Option<Own>,
     ) -> Result<Self> {
-        let (events, inbox) = channel();
-        let shown = Arc::new(Mutex::new(Shown::default()));
+        let (events, inbox) = sync_channel(MESSAGES);
+        let events = Arc::new(events);
+        let (shown, seen) = (Arc::new(Mutex::new(Shown::default())), Arc::new(Mutex::new(Instant::now())));
+        let missed = Arc::new(AtomicBool::new(false));
+        if let Some(probes) = &mut probes {
+            let events = Arc::downgrade(&events);
+            probes.look(Arc::new(move |number, scan| {
+                if let Some(events) = events.upgrade() {
+                    let _ = events.send(Message::Found(number, Box::new(scan)));
+                }
+            }))?;
+        }
         let job = Job {
             ebpf,
             probes,
@@ -85,17 +111,22 @@ impl Worker {
             answering,
             answers: None,
             shown: Arc::clone(&shown),
+            seen: Arc::clone(&seen),
+            missed: Arc::clone(&missed),
+            changed: false,
         };
         job.show();
         let thread = std::thread::Builder::new().name("weir-probes".into()).spawn(move || job.run(&inbox));
         let thread = thread.context("cannot start the thread that probes libraries")?;
-        Ok(Self { events: Some(Arc::new(events)), shown, thread: Some(thread) })
+        Ok(Self { events: Some(events), shown, seen, missed, thread: Some(thread) })
     }
 
     /// Tells the thread about a process. Never blocks.
     pub fn process(&self, event: ProcessEvent) {
-        if let Some(events) = &self.events {
-            let _ = events.send(Message::Process(event));
+        if let Some(events) = &self.events
+            && events.try_send(Message::Process(event)).is_err()
+        {
+            self.missed.store(true, Ordering::Relaxed);
         }
     }
 
@@ -106,7 +137,17 @@ impl Worker {
 
     /// What it found last.
     pub fn shown(&self) -> Shown {
-        self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.shown).clone()
+    }
+
+    /// What is wrong, in words.
+    pub fn trouble(&self) -> Vec<String> {
+        let mut trouble = self.shown().trouble;
+        let silent = lock(&self.seen).elapsed();
+        if silent > HANGS {
+            trouble.push(format!("the thread that attaches programs hangs for {} s", silent.as_secs()));
+        }
+        trouble
     }
 
     /// An error when the thread ended by itself.
@@ -119,30 +160,41 @@ impl Worker {
 }
 
 /// Attaches what denies requests, the first time that it is needed. Does not keep the thread alive.
-pub struct Preparer(Weak<Sender<Message>>);
+pub struct Preparer(Weak<SyncSender<Message>>);
 
 impl Preparer {
     /// Returns when what is needed is there. Costs half a second the first time, nothing afterwards.
     ///
     /// # Errors
-    /// Why this kernel cannot.
+    /// Why this kernel cannot, or that it takes too long.
     pub fn prepare(&self, need: Need) -> Result<()> {
         let (answer, answered) = channel();
         let gone = "the thread that probes libraries has ended";
         let events = self.0.upgrade().context(gone)?;
-        events.send(Message::Prepare(need, answer)).ok().context(gone)?;
+        let hangs = "the thread that attaches programs hangs, see `weir status`";
+        events.try_send(Message::Prepare(need, answer)).ok().context(hangs)?;
         drop(events);
-        answered.recv().context(gone)?
+        match answered.recv_timeout(PREPARE) {
+            Ok(prepared) => prepared,
+            Err(RecvTimeoutError::Timeout) => bail!(hangs),
+            Err(RecvTimeoutError::Disconnected) => bail!(gone),
+        }
     }
 }
 
 impl Drop for Worker {
     fn drop(&mut self) {
         self.events = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        if let Some(thread) = self.thread.take()
+            && !crate::threads::join_within(thread, END)
+        {
+            warn!("the thread that attaches programs takes long to end: it is not waited for");
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 struct Job {
@@ -162,14 +214,20 @@ struct Job {
     /// What answers denied callers, once it is attached.
     answers: Option<Result<Answers>>,
     shown: Arc<Mutex<Shown>>,
+    /// When it was last at work, or had none.
+    seen: Arc<Mutex<Instant>>,
+    /// Processes came or went, and the queue was full.
+    missed: Arc<AtomicBool>,
+    /// The probes have changed.
+    changed: bool,
 }
 
 impl Job {
     fn run(mut self, inbox: &Receiver<Message>) {
         let mut shown = Instant::now();
         loop {
-            let wait = self.probes.as_ref().map_or(STATISTICS, Probes::idle_for).min(STATISTICS);
-            match inbox.recv_timeout(wait) {
+            *lock(&self.seen) = Instant::now();
+            match inbox.recv_timeout(STATISTICS) {
                 Ok(event) => self.take(event),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -177,7 +235,13 @@ impl Job {
             while let Ok(event) = inbox.try_recv() {
                 self.take(event);
             }
-            let found = self.maintain();
+            if let Some(probes) = &mut self.probes {
+                if self.missed.swap(false, Ordering::Relaxed) {
+                    probes.missed_processes();
+                }
+                probes.maintain();
+            }
+            let found = std::mem::take(&mut self.changed);
             if found
                 && self.own.as_ref().is_some_and(Own::is_active)
                 && let Err(error) = self.pin()
@@ -196,21 +260,22 @@ impl Job {
         match (message, &mut self.probes) {
             (Message::Process(ProcessEvent::Started(tgid)), Some(probes)) => probes.process_started(tgid),
             (Message::Process(ProcessEvent::Ended(tgid)), Some(probes)) => probes.process_ended(tgid),
-            (Message::Process(_), None) => {}
+            (Message::Found(number, scan), Some(probes)) => {
+                self.changed |= probes.take(&mut self.ebpf, number, *scan);
+            }
+            (Message::Process(_) | Message::Found(..), None) => {}
             (Message::Prepare(need, answer), _) => {
                 let _ = answer.send(self.prepare(need));
             }
         }
     }
 
-    fn maintain(&mut self) -> bool {
-        self.probes.as_mut().is_some_and(|probes| probes.maintain(&mut self.ebpf))
-    }
-
     fn prepare(&mut self, need: Need) -> Result<()> {
         if need.fences && self.fences.is_empty() {
             // requests of a library that is not found yet would pass
-            self.maintain();
+            if let Some(probes) = &mut self.probes {
+                self.changed |= probes.look_now(&mut self.ebpf);
+            }
             let (rows, links) = fence::attach(&mut self.ebpf, &fence::FENCES)?;
             self.fences = rows;
             self.links.extend(links);
@@ -287,7 +352,7 @@ impl Job {
         });
         let hooks = self.fences.iter().chain(&self.gate).chain(&self.early).cloned();
         let probes = hooks.chain(answers).chain(rows).collect();
-        let now = Shown { probes, programs: programs.collect() };
-        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = now;
+        let trouble = self.probes.as_ref().map(Probes::trouble).unwrap_or_default();
+        *lock(&self.shown) = Shown { probes, programs: programs.collect(), trouble };
     }
 }

@@ -41,9 +41,11 @@ fn with_kept(error: anyhow::Error) -> anyhow::Error {
     }
 }
 
-/// Ready, and no record of a request was lost. What cannot be covered is told, but is no fault of the running daemon.
+/// Ready, everything works as it should, and no record of a request was lost. What cannot be covered is told, but is no fault of the running daemon.
 fn healthy(status: &Status) -> bool {
-    status.ready && !status.losses.iter().any(|row| row.stage == "ring" && row.count > 0)
+    status.ready
+        && status.degraded.is_empty()
+        && !status.losses.iter().any(|row| row.stage == "ring" && row.count > 0)
 }
 
 /// Empty when nothing was.
@@ -62,6 +64,7 @@ fn summary(status: &Status) -> String {
         ("weir", format!("{} (pid {}), since {}", status.version, status.pid, status.started)),
         ("kernel", format!("{}, socket hook {}", status.kernel, status.socket_hook)),
         ("ready", (if status.ready { "yes" } else { "no" }).into()),
+        ("degraded", status.degraded.join("; ")),
         ("hooks", format!("{attached} of {} attached", status.hooks.len())),
         ("requests", format!("{} inbound, {} outbound", status.requests_inbound, status.requests_outbound)),
         ("denied", denied(&status.denied)),

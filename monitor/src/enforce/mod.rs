@@ -30,6 +30,9 @@ const QUEUE: usize = 4096;
 /// Most network namespaces that are kept open.
 const NAMESPACES: usize = 64;
 
+/// How long the daemon's end waits for what is still to be ended.
+const END: Duration = Duration::from_millis(300);
+
 /// What became of the sockets that were to be destroyed.
 #[derive(Debug, Default)]
 pub struct Counts {
@@ -121,8 +124,10 @@ impl Destroyer {
 impl Drop for Destroyer {
     fn drop(&mut self) {
         self.queue = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        if let Some(thread) = self.thread.take()
+            && !crate::threads::join_within(thread, END)
+        {
+            tracing::warn!("denied connections are left to end by themselves");
         }
     }
 }

@@ -173,6 +173,7 @@ impl Families {
     fn own(&mut self, snapshot: &Snapshot) {
         let flag = |flag: bool| f64::from(u8::from(flag));
         self.gauge("weir_drain_seconds", &[], snapshot.drain_age);
+        self.gauge("weir_degraded", &[], snapshot.degraded as f64);
         self.gauge("weir_ready", &[], flag(snapshot.ready));
         self.gauge("weir_config_last_reload_successful", &[], flag(snapshot.reload_ok));
         self.gauge("weir_build_info", &[&snapshot.version, &snapshot.kernel, &snapshot.socket_hook], 1.0);

@@ -86,6 +86,7 @@ pub const METRICS: &[(&str, &str, &str, &str)] = &[
     ),
     ("weir_bpf_runs_total", "counter", "program", "Runs of a kernel program, while BPF statistics are on."),
     ("weir_drain_seconds", "gauge", "", "Time since the ring was last drained."),
+    ("weir_degraded", "gauge", "", "Things that do not work as they should, as `weir status` names them."),
     ("weir_ready", "gauge", "", "Every mandatory hook is attached and the ring has been drained."),
     (
         "weir_config_last_reload_successful",

@@ -102,6 +102,8 @@ pub struct Snapshot {
     pub observed: Vec<(String, u64)>,
     /// Hooks.
     pub hooks: Vec<HookRow>,
+    /// Things that do not work as they should.
+    pub degraded: u64,
     /// Kernel programs.
     pub programs: Vec<ProgramStats>,
     /// Seconds since the last drain.

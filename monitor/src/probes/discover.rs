@@ -15,6 +15,9 @@ use std::io::{self, Read as _};
 use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use lru::LruCache;
 use serde::Serialize;
@@ -103,8 +106,10 @@ pub struct Scan {
     pub new: Vec<Target>,
     /// Files that nobody uses any more and that are gone: their probes can be removed.
     pub gone: Vec<FileId>,
-    /// Processes or files that could not be read for lack of rights.
+    /// Processes or files that could not be read for lack of rights, and files that a program answers for (FUSE).
     pub refused: u64,
+    /// Files that somebody keeps from being opened with a lease, until the kernel takes it away.
+    pub busy: u64,
     /// Files left out because too many are probed already.
     pub over_limit: u64,
 }
@@ -147,6 +152,42 @@ pub struct Scanner {
     processes: HashMap<u32, Process>,
     sweeps: u64,
     full_sweeps: u64,
+    doing: Arc<Doing>,
+    /// Processes that are not looked at.
+    given_up: HashSet<u32>,
+}
+
+/// What a scanner is at, for whoever watches over it: what it reads can keep it for ever.
+#[derive(Debug)]
+pub struct Doing {
+    began: Instant,
+    pid: AtomicU32,
+    /// Milliseconds from `began` to when it turned to that process, 0 while it is at none.
+    since: AtomicU64,
+}
+
+impl Default for Doing {
+    fn default() -> Self {
+        Self { began: Instant::now(), pid: AtomicU32::new(0), since: AtomicU64::new(0) }
+    }
+}
+
+impl Doing {
+    fn begin(&self, pid: u32) {
+        self.pid.store(pid, Ordering::Relaxed);
+        self.since.store((self.began.elapsed().as_millis() as u64).max(1), Ordering::Release);
+    }
+
+    fn end(&self) {
+        self.since.store(0, Ordering::Release);
+    }
+
+    /// The process (0 for a standard place) that it has been at for so long.
+    pub fn hangs_for(&self, limit: Duration) -> Option<u32> {
+        let since = Duration::from_millis(self.since.load(Ordering::Acquire));
+        let hangs = !since.is_zero() && self.began.elapsed().saturating_sub(since) > limit;
+        hangs.then(|| self.pid.load(Ordering::Relaxed))
+    }
 }
 
 impl Scanner {
@@ -159,7 +200,24 @@ impl Scanner {
             processes: HashMap::new(),
             sweeps: 0,
             full_sweeps: 0,
+            doing: Arc::default(),
+            given_up: HashSet::new(),
         }
+    }
+
+    /// A scanner in the place of one that hangs: it knows what is probed, and leaves some processes alone.
+    pub fn instead(
+        proc_root: impl Into<PathBuf>,
+        probed: impl Iterator<Item = (FileId, PathBuf)>,
+        given_up: HashSet<u32>,
+    ) -> Self {
+        let known = probed.map(|(id, path)| (id, Known { path, unused: 0 })).collect();
+        Self { known, given_up, ..Self::new(proc_root) }
+    }
+
+    /// What it is at.
+    pub fn doing(&self) -> &Arc<Doing> {
+        &self.doing
     }
 
     /// Does what a [`Watcher`](super::watch::Watcher) says is due. A full sweep visits the standard places too.
@@ -182,11 +240,13 @@ impl Scanner {
     pub fn adopt(&mut self, paths: &[PathBuf]) -> Scan {
         let mut scan = Scan::default();
         for path in paths {
+            self.doing.begin(0);
             let Ok(file) = open_regular(path) else { continue };
             let Ok(id) = FileId::of(&file) else { continue };
             let key = MapKey { device: (0, 0), inode: id.inode, path: path.as_os_str().as_bytes().into() };
             self.judge(key, file, id, None, &mut scan);
         }
+        self.doing.end();
         scan
     }
 
@@ -211,7 +271,9 @@ impl Scanner {
         let sweep = self.sweeps;
         self.processes.retain(|_, process| process.sweep == sweep);
         if full {
+            self.doing.begin(0);
             scan.gone = self.give_up_unused();
+            self.doing.end();
         }
         self.name_users(&mut scan);
         scan
@@ -220,6 +282,7 @@ impl Scanner {
     /// A process ended.
     pub fn exited(&mut self, pid: u32) {
         self.processes.remove(&pid);
+        self.given_up.remove(&pid);
     }
 
     /// Takes a file for new again when it is next seen in a full sweep, for instance because attaching failed.
@@ -248,6 +311,15 @@ impl Scanner {
     }
 
     fn look(&mut self, pid: u32, always: bool, scan: &mut Scan) {
+        if self.given_up.contains(&pid) {
+            return;
+        }
+        self.doing.begin(pid);
+        self.read(pid, always, scan);
+        self.doing.end();
+    }
+
+    fn read(&mut self, pid: u32, always: bool, scan: &mut Scan) {
         let process = self.proc_root.join(pid.to_string());
         let shape = match fs::read(process.join("stat")) {
             Ok(stat) => maps::shape(&stat).unwrap_or_default(),
@@ -269,6 +341,7 @@ impl Scanner {
         let program = fs::read_link(process.join("exe")).unwrap_or_default();
         let program = program.as_os_str().as_bytes();
         let program = program.strip_suffix(b" (deleted)").unwrap_or(program);
+        let busy = scan.busy;
         let mut uses: Vec<FileId> = Vec::new();
         let mut done: HashSet<(u64, &[u8])> = HashSet::new();
         for mapping in maps::executable_files(&text) {
@@ -286,6 +359,8 @@ impl Scanner {
                 uses.push(id);
             }
         }
+        // what could not be opened now is tried again in the next sweep, whether or not the process has changed
+        let shape = if scan.busy == busy { shape } else { Shape::default() };
         self.processes.insert(pid, Process { shape, uses, sweep: self.sweeps });
     }
 
@@ -310,7 +385,11 @@ impl Scanner {
         match opened {
             Ok((id, file)) => self.judge(key, file, id, Some(pid), scan),
             Err(error) => {
-                scan.refused += u64::from(error.kind() == io::ErrorKind::PermissionDenied);
+                match error.kind() {
+                    io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported => scan.refused += 1,
+                    io::ErrorKind::WouldBlock => scan.busy += 1,
+                    _ => {}
+                }
                 None
             }
         }

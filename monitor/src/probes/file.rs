@@ -15,6 +15,8 @@ use super::maps::Mapping;
 
 /// `f_type` of overlayfs (`OVERLAYFS_SUPER_MAGIC`, linux/magic.h).
 const OVERLAYFS: i64 = 0x794c_7630;
+/// `f_type` of FUSE (`FUSE_SUPER_MAGIC`, linux/magic.h).
+const FUSE: i64 = 0x6573_5546;
 
 /// What makes two files the same for a uprobe, which belongs to an inode.
 ///
@@ -55,13 +57,31 @@ fn file_system(file: &File) -> io::Result<i64> {
 }
 
 /// Opens a regular file for reading, without side effects if the path leads to anything else: a device is not opened
-/// and a pipe does not block, even if it is put there meanwhile.
+/// and a pipe does not block, even if it is put there meanwhile. Whoever has a lease on the file is not waited for either: that is
+/// `WouldBlock`, until the kernel takes the lease away. A link at the end of the path is not followed.
 pub fn open_regular(path: &Path) -> io::Result<File> {
-    let place = OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_CLOEXEC).open(path)?;
+    open(path, libc::O_NOFOLLOW)
+}
+
+/// The same through one of the links of `/proc`, which lead to a file and not to a path.
+fn open_link(path: &Path) -> io::Result<File> {
+    open(path, 0)
+}
+
+fn open(path: &Path, follow: libc::c_int) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    let place = options.custom_flags(libc::O_PATH | libc::O_CLOEXEC | follow).open(path)?;
     if !place.metadata()?.is_file() {
         return Err(io::Error::from(io::ErrorKind::InvalidInput));
     }
-    File::open(descriptor_path(&place))
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;
+    let file = options.custom_flags(flags).open(descriptor_path(&place))?;
+    // a program answers for the contents, and a probe's instruction would be read from it by the thread that attaches
+    if file_system(&file)? == FUSE {
+        return Err(io::Error::from(io::ErrorKind::Unsupported));
+    }
+    Ok(file)
 }
 
 /// A path that leads to the open file itself, whatever became of its name.
@@ -76,11 +96,11 @@ pub fn descriptor_path(file: &File) -> PathBuf {
 /// is opened by its path below the process's root, which counts only if it still has the mapped inode number.
 pub fn open_mapped(process: &Path, mapping: &Mapping<'_>, is_program: bool) -> io::Result<File> {
     let range = format!("map_files/{:x}-{:x}", mapping.addresses.start, mapping.addresses.end);
-    let first = match open_regular(&process.join(range)) {
+    let first = match open_link(&process.join(range)) {
         Ok(file) => return Ok(file),
         Err(error) => error,
     };
-    if is_program && let Ok(file) = open_regular(&process.join("exe")) {
+    if is_program && let Ok(file) = open_link(&process.join("exe")) {
         return Ok(file);
     }
     let path = std::str::from_utf8(mapping.path).map_err(|_| io::ErrorKind::InvalidInput)?;

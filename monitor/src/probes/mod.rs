@@ -1,7 +1,7 @@
 //! Where to put TLS probes, and in which files.
 //!
 //! Owns: reading libraries and executables ([`plan_file`]), finding them through processes and standard places
-//! ([`discover`], [`standard`]), when to look again ([`watch`]), and what the running kernel makes dangerous
+//! ([`discover`], [`standard`]), when to look again ([`watch`]), on which thread ([`scout`]), and what the running kernel makes dangerous
 //! ([`kernel`]). Must not attach anything: no aya types, no BPF. What it reads is written by others, so every amount
 //! is bounded and nothing panics.
 
@@ -14,6 +14,7 @@ mod internal;
 pub mod kernel;
 pub mod maps;
 mod plan;
+pub mod scout;
 mod site;
 pub mod standard;
 #[cfg(test)]

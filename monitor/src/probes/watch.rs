@@ -72,11 +72,16 @@ impl Watcher {
     pub fn executed(&mut self, pid: u32, now: Duration) {
         self.exited(pid);
         if self.waiting.len() >= MAX_WAITING {
-            self.sweep_at = self.sweep_at.min(now + SWEEP_SOON);
+            self.sweep_soon(now);
             return;
         }
         let looks = if self.waiting.len() < BUSY { LOOKS.as_slice() } else { BUSY_LOOKS.as_slice() };
         self.schedule(pid, now, looks);
+    }
+
+    /// Programs may have started that nobody told of.
+    pub fn sweep_soon(&mut self, now: Duration) {
+        self.sweep_at = self.sweep_at.min(now + SWEEP_SOON);
     }
 
     /// A process ended.

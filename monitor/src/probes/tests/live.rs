@@ -72,7 +72,7 @@ fn a_mapped_library_is_found_once_with_its_users() {
     assert_eq!(found.len(), 1, "{found:?}");
     assert_eq!((found[0].kind, found[0].path.as_path()), (Kind::OpenSsl3, library.as_path()));
     assert_eq!(found[0].pids, [first.pid()]);
-    let again = open_regular(&found[0].attach_path()).unwrap();
+    let again = fs::File::open(found[0].attach_path()).unwrap();
     assert_eq!(FileId::of(&again).unwrap(), found[0].id);
     assert_eq!(plan_file(&again).unwrap(), found[0].plan);
 
@@ -102,7 +102,7 @@ fn a_deleted_copy_is_still_found_and_given_up_when_its_last_user_ends() {
         println!("skipped: deleted files need more rights than this test has");
         return;
     };
-    assert!(plan_file(&open_regular(&target.attach_path()).unwrap()).is_ok());
+    assert!(plan_file(&fs::File::open(target.attach_path()).unwrap()).is_ok());
     assert!(!scanner.sweep(true).gone.contains(&target.id), "in use");
     drop(user);
     let gone: Vec<FileId> = (0..3).flat_map(|_| scanner.sweep(true).gone).collect();
