@@ -79,6 +79,19 @@ fn files_of_others_hang_nothing() {
     findings.none();
 }
 
+/// Signals that mean nothing change nothing.
+#[test]
+fn other_signals_do_not_end_the_daemon() {
+    need!();
+    let _turn = turn();
+    let weir = Weir::start();
+    for signal in [libc::SIGUSR1, libc::SIGUSR2, libc::SIGPIPE] {
+        crate::harness::process::send_signal(weir.pid(), signal);
+        // an answer that it gives after the signal
+        assert_eq!(weir.status().pid, weir.pid(), "signal {signal}");
+    }
+}
+
 /// Told to end, the daemon ends within two seconds, also in the middle of its start.
 #[test]
 fn the_daemon_ends_when_it_is_told_to() {

@@ -60,6 +60,8 @@ pub fn main(source: &Source, overrides: &Overrides, plain: bool) -> anyhow::Resu
     let table = !plain && preflight::on_terminal();
     let done = runtime.block_on(async {
         let origin = Origin { source: source.clone(), overrides: overrides.clone() };
+        // nothing is meant by them, and their default is to end the process
+        let _unused = (signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?);
         let (mut terminate, mut interrupt) =
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let mut told = std::pin::pin!(async move {

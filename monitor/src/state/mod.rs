@@ -13,12 +13,34 @@ pub use caps::CapsFile;
 pub use key::{fingerprint, load_or_create_key, read_key};
 pub use names::Names;
 
-/// Replaces a file as a whole: a reader sees the old or the new one.
+/// Replaces a file as a whole: a reader sees the old or the new one. What somebody has put in the place of the new one meanwhile is
+/// neither followed nor written.
 fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
     let fresh = path.with_extension("new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o640).open(&fresh)?;
+    match fs::remove_file(&fresh) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o640).open(&fresh)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(&fresh, path)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_in_the_place_of_a_new_file_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (victim, path) = (dir.path().join("victim"), dir.path().join("caps.toml"));
+        fs::write(&victim, "kept").unwrap();
+        std::os::unix::fs::symlink(&victim, path.with_extension("new")).unwrap();
+        replace(&path, "written").unwrap();
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "kept");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "written");
+        assert!(fs::symlink_metadata(&path).unwrap().is_file());
+    }
 }
