@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use monitor_common::answer::Text;
-use monitor_common::cap::{Bucket, BucketKey, PathValue, Policy, Rule, Subject, SubjectKey, VERDICTS};
+use monitor_common::cap::{
+    Bucket, BucketKey, NetworkKey, PathValue, Policy, Rule, Subject, SubjectKey, VERDICTS,
+};
 
-use crate::caps::{NetworkEntry, PathEntry};
 use crate::core::KernelIdentity;
 use crate::view::HookRow;
 
@@ -99,6 +101,20 @@ pub struct Inherited {
     pub caps: BTreeMap<String, u16>,
     /// Credentials that servers have accepted.
     pub accepted: HashSet<SubjectKey>,
+}
+
+/// Key of a path in the trie: space, then path; without the length in bits, which is `32 + 8 * path.len()`.
+pub type PathEntry = (u32, Vec<u8>);
+/// Key of a network: direction, network.
+pub type NetworkEntry = (u32, IpNet);
+
+/// Key of a network as the kernel has it.
+pub fn network_key((direction, network): &NetworkEntry) -> NetworkKey {
+    let (address, bits) = match network {
+        IpNet::V4(network) => (network.network().to_ipv6_mapped(), 96 + u32::from(network.prefix_len())),
+        IpNet::V6(network) => (network.network(), u32::from(network.prefix_len())),
+    };
+    NetworkKey { bits: 32 + bits, direction: direction.to_be_bytes(), address: address.octets() }
 }
 
 /// The kernel's tables of caps, as `monitor_common::cap` describes them. Every method has taken effect when it returns.

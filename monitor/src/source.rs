@@ -9,7 +9,8 @@ use crate::core::{Remembered, Span};
 use crate::metrics::Snapshot;
 use crate::output::NameRow;
 use crate::view::{
-    CapExplanation, CapRow, ConnectionRow, IdentityRow, ProcessRow, RequestRecord, RoleRow, RouteRow, Status,
+    CapExplanation, CapRow, Carrier, ConnectionRow, IdentityRow, ProcessRow, RequestRecord, RoleRow,
+    RouteRow, Status,
 };
 
 /// Finished requests after a position.
@@ -21,23 +22,6 @@ pub struct Tail {
     pub skipped: u64,
     /// The requests, oldest first.
     pub records: Vec<RequestRecord>,
-}
-
-/// Where a credential stands in a request. `weir identity hash --carrier`.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize,
-)]
-#[serde(rename_all = "lowercase")]
-pub enum Carrier {
-    /// Value of the `Authorization` header, scheme included
-    #[default]
-    Authorization,
-    /// Value of an API-key header
-    Header,
-    /// Value of a query key
-    Query,
-    /// Value of a cookie
-    Cookie,
 }
 
 /// The running daemon, as its servers see it. Methods may take milliseconds and must not be called on an async worker.

@@ -3,11 +3,12 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
-use super::{Carrier, Source, Tail};
+use super::{Source, Tail};
 use crate::caps::Change;
 use crate::core::{Remembered, Span};
 use crate::metrics::{Durations, IdentitySeries, RequestSeries, Snapshot};
 use crate::output::NameRow;
+use crate::view::Carrier;
 use crate::view::{
     CapExplanation, CapRow, ConnectionRow, Covered, Direction, HookRow, IdentityRow, LossRow, ProcessRow,
     RecentRecord, RequestRecord, RoleRow, RouteRow, Status, Totals,

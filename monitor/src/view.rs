@@ -255,6 +255,13 @@ pub struct Covered {
     pub requests: u64,
 }
 
+/// A line between records that says how many of them this reader missed because it was too slow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Skipped {
+    /// Requests that are not in this stream.
+    pub skipped: u64,
+}
+
 /// One cap. `weir caps list`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CapRow {
@@ -391,6 +398,21 @@ impl CapUse {
     }
 }
 
+/// Where a credential stands in a request. `weir identity hash --carrier`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Carrier {
+    /// Value of the `Authorization` header, scheme included
+    #[default]
+    Authorization,
+    /// Value of an API-key header
+    Header,
+    /// Value of a query key
+    Query,
+    /// Value of a cookie
+    Cookie,
+}
+
 /// What a proposed cap would have done. `weir caps test`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplayRow {
@@ -412,26 +434,6 @@ pub struct ReplayRow {
     pub worst_denied: u64,
     /// Who was denied most often: identity and requests.
     pub top: Vec<(String, u64)>,
-}
-
-impl From<crate::replay::Report> for ReplayRow {
-    fn from(report: crate::replay::Report) -> Self {
-        let time = |ns| {
-            let at = std::time::UNIX_EPOCH + std::time::Duration::from_nanos(ns);
-            humantime::format_rfc3339_micros(at).to_string()
-        };
-        Self {
-            cap: report.cap,
-            applied: report.applied,
-            admitted: report.admitted,
-            denied: report.refused,
-            elsewhere: report.elsewhere,
-            first: report.first_ns.map(time).unwrap_or_default(),
-            worst: report.worst.map(|(ns, _)| time(ns)).unwrap_or_default(),
-            worst_denied: report.worst.map_or(0, |(_, most)| most),
-            top: report.top,
-        }
-    }
 }
 
 /// One role. `weir roles`.

@@ -41,8 +41,9 @@ pub fn exec_weir(args: Vec<OsString>) -> Result<()> {
     Err(error).with_context(|| format!("cannot start {}", weir.display()))
 }
 
-/// Formatting and lints.
+/// Direction of dependencies, formatting and lints.
 pub fn lint() -> Result<()> {
+    crate::modules::check()?;
     crate::setup::ensure(crate::setup::Tier::Build)?;
     for (part, package) in [("fmt", "rustfmt"), ("clippy", "clippy")] {
         if !process::succeeds(cargo().args([part, "--version"])) {

@@ -7,6 +7,7 @@
 mod bench;
 mod cargo;
 mod fuzz;
+mod modules;
 mod package;
 mod process;
 mod setup;

@@ -18,8 +18,9 @@ use crate::core::{ByDirection, Core, Remembered, Span, Summary};
 use crate::metrics::{Durations, Events, IdentitySeries, RequestSeries, Snapshot};
 use crate::output::NameRow;
 use crate::sensor::{Enforcer, ProgramStats};
-use crate::source::{Carrier, Source, Tail};
+use crate::source::{Source, Tail};
 use crate::state::{self, Names};
+use crate::view::Carrier;
 use crate::view::{
     CapExplanation, CapRow, ConnectionRow, DenialCounts, HookRow, IdentityRow, ProcessRow, RoleRow, RouteRow,
     Status,
@@ -273,7 +274,7 @@ impl Source for Daemon {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
             started: humantime::format_rfc3339_seconds(self.started).to_string(),
-            kernel: crate::doctor::release_text(),
+            kernel: crate::host::release(),
             ready: self.missing().is_empty(),
             requests_inbound: counted.inbound,
             requests_outbound: counted.outbound,
@@ -288,7 +289,7 @@ impl Source for Daemon {
             identities: summary.identities,
             connections: summary.connections,
             excluded,
-            resident_bytes: crate::usage::read().resident_bytes,
+            resident_bytes: crate::host::usage().resident_bytes,
             socket_hook: kernel.socket_hook,
             hooks: kernel.hooks,
             degraded: kernel.trouble,
@@ -424,7 +425,7 @@ impl Source for Daemon {
             ready: self.missing().is_empty(),
             reload_ok: self.reload_ok.load(Ordering::Relaxed),
             version: env!("CARGO_PKG_VERSION").into(),
-            kernel: crate::doctor::release_text(),
+            kernel: crate::host::release(),
             started: self.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64(),
             hooks: kernel.hooks,
             degraded: kernel.trouble.len() as u64,

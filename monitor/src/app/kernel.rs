@@ -2,7 +2,7 @@
 
 use crate::bpf::{self, pins};
 use crate::config::{Config, OnExit};
-use crate::core::SipKey;
+use crate::identity::SipKey;
 use crate::sensor::Sensor;
 
 /// Loads and attaches the kernel side.

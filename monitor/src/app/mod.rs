@@ -27,11 +27,12 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::config::{Config, Overrides, Source};
-use crate::control::{self, ControlSocket};
 use crate::enforce::Destroyer;
 use crate::logging::{self, Pause};
 use crate::sensor::{Pulse, Sensor};
-use crate::{metrics, tui};
+use crate::serve::control::{self, ControlSocket};
+use crate::serve::metrics;
+use crate::tui;
 
 use daemon::Daemon;
 use drain::Drain;

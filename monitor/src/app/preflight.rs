@@ -5,15 +5,15 @@ use std::io::IsTerminal;
 use anyhow::{bail, ensure};
 
 use crate::config::Config;
-use crate::control::ControlSocket;
-use crate::doctor;
+use crate::host;
+use crate::serve::control::ControlSocket;
 
 /// Fails when the daemon could not run here.
 pub fn check(config: &Config) -> anyhow::Result<()> {
-    if let Some(missing) = doctor::missing_capabilities() {
+    if let Some(missing) = host::missing_capabilities() {
         bail!("observing a host needs root (missing {missing}): run `sudo weir run`, or start the service");
     }
-    if let Some(why) = doctor::missing_btf() {
+    if let Some(why) = host::missing_btf() {
         bail!(
             "this kernel does not describe its types ({why}): use a kernel built with CONFIG_DEBUG_INFO_BTF=y"
         );

@@ -1,15 +1,19 @@
 //! From the configuration to what the core is set up with.
 
 use crate::config::Config;
-use crate::core::{Settings, SipKey};
+use crate::core::Settings;
+use crate::identity::{CredentialSettings, SipKey};
 use crate::state::Names;
 
 /// The core's settings.
 pub fn core(config: &Config, names: &Names, key: [u8; 16]) -> Settings {
     Settings {
-        credential_headers: config.identity.headers.clone(),
-        query_keys: config.identity.query_keys.clone(),
-        cookies: config.identity.cookies.clone(),
+        credentials: CredentialSettings {
+            headers: config.identity.headers.clone(),
+            query_keys: config.identity.query_keys.clone(),
+            cookies: config.identity.cookies.clone(),
+            key: SipKey::from_bytes(key),
+        },
         trusted_proxies: config.identity.trusted_proxies.iter().map(|network| network.0).collect(),
         names: names.merged(),
         routes: config.route.patterns.iter().map(|pattern| pattern.0.clone()).collect(),
@@ -18,7 +22,6 @@ pub fn core(config: &Config, names: &Names, key: [u8; 16]) -> Settings {
         max_connections: config.limits.connections,
         max_history: config.history.requests,
         max_history_bytes: usize::try_from(config.history.memory.0).unwrap_or(usize::MAX),
-        sip_key: SipKey::from_bytes(key),
         ..Settings::default()
     }
 }

@@ -8,9 +8,9 @@ use monitor_common::ledger::Counter;
 
 use super::*;
 use crate::cli::{Client, SocketArgs};
-use crate::control::NameRequest;
 use crate::core::KernelIdentity;
 use crate::sensor::{Drained, ProgramStats};
+use crate::serve::control::NameRequest;
 use crate::view::{HookRow, IdentityRow, Status};
 
 /// Records to come, and whether the next look at the ledger fails.
@@ -320,7 +320,7 @@ fn a_scrape_of_many_identities_shows_the_largest_and_stays_small() {
     }
     let source: &dyn crate::source::Source = &daemon;
     let began = std::time::Instant::now();
-    let text = metrics::render(&source.metrics()).unwrap();
+    let text = crate::metrics::render(&source.metrics()).unwrap();
     println!("{IDENTITIES} identities: {:?}, {} bytes", began.elapsed(), text.len());
     let count = |name: &str| -> Vec<u64> {
         let lines = text.lines().filter(|line| line.starts_with(name));

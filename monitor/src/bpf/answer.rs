@@ -16,7 +16,7 @@ use tracing::warn;
 use super::fence;
 use super::hooks::{SocketHook, describe, program};
 use super::maps::Plain;
-use crate::caps::words;
+use crate::address::words;
 use crate::probes::kernel;
 use crate::view::HookRow;
 

@@ -15,8 +15,7 @@ use tracing::warn;
 use super::maps::{Plain, take};
 use super::pins::{self, CapNames, Earlier};
 use super::worker::Preparer;
-use crate::caps::{NetworkEntry, PathEntry, network_key};
-use crate::sensor::{Enforcer, Inherited, Need};
+use crate::sensor::{Enforcer, Inherited, Need, NetworkEntry, PathEntry, network_key};
 
 // SAFETY: `repr(C)`, integers only, no padding: any bytes are a value and every byte is initialised.
 unsafe impl aya::Pod for Plain<Rule> {}

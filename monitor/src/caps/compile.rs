@@ -5,16 +5,16 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use ipnet::IpNet;
 use monitor_common::answer::Text;
 use monitor_common::cap::{
-    self, NetworkKey, PathValue, RULES_EACH, Rule, Subject, SubjectKey, policy_flag, scope, space,
-    subject_flag,
+    self, PathValue, RULES_EACH, Rule, Subject, SubjectKey, policy_flag, scope, space, subject_flag,
 };
 use monitor_common::http1::method;
 use monitor_common::siphash;
 
-use super::engine::Accepted;
 use super::subjects::{Resolver, number};
 use super::text;
 use crate::config::{Action, Cap, Each, Enforce, Role, is_workload};
+use crate::core::Accepted;
+use crate::sensor::{NetworkEntry, PathEntry};
 use crate::view::Direction;
 
 /// What tables are made from.
@@ -34,11 +34,6 @@ pub struct Inputs<'a> {
     /// The key of fingerprints.
     pub key: [u64; 2],
 }
-
-/// Key of a path in the trie: space, then path; without the length in bits, which is `32 + 8 * path.len()`.
-pub type PathEntry = (u32, Vec<u8>);
-/// Key of a network: direction, network.
-pub type NetworkEntry = (u32, IpNet);
 
 /// The kernel's tables.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -63,15 +58,6 @@ pub struct Tables {
     pub flags: u32,
     /// Something may be denied: fences are needed.
     pub denies: bool,
-}
-
-/// Key of a network as the kernel has it.
-pub fn network_key((direction, network): &NetworkEntry) -> NetworkKey {
-    let (address, bits) = match network {
-        IpNet::V4(network) => (network.network().to_ipv6_mapped(), 96 + u32::from(network.prefix_len())),
-        IpNet::V6(network) => (network.network(), u32::from(network.prefix_len())),
-    };
-    NetworkKey { bits: 32 + bits, direction: direction.to_be_bytes(), address: address.octets() }
 }
 
 /// Adds rules and flags to a subject.

@@ -3,6 +3,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::Config;
+use crate::sensor::network_key;
 
 fn config(text: &str) -> Config {
     toml::from_str(text).unwrap()

@@ -14,9 +14,10 @@ use super::compile::{Inputs, Tables, compile};
 use super::rates::Rates;
 use super::subjects::Resolver;
 use crate::config::{Action, Cap, Config, Enforce, OnExit, Role};
-use crate::core::{Settings, SipKey};
+use crate::core::{Accepted, Settings};
+use crate::identity::SipKey;
 use crate::sensor::{Enforcer, Inherited, Need};
-use crate::state::CapsFile;
+use crate::state::{CapsFile, Override};
 
 /// Most caps.
 const CAPS: usize = monitor_common::cap::RULES as usize;
@@ -25,21 +26,6 @@ const CLAIMS: usize = 32_768;
 const ACCEPTED: usize = monitor_common::cap::EACH as usize;
 /// Without a sign of life for so long the kernel side denies nothing any more, unless it is to outlive the daemon.
 const OPEN_LEASE: Duration = Duration::from_secs(3);
-
-/// A credential that a server has accepted, and what it claims.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Accepted {
-    /// As the kernel knows it.
-    pub key: SubjectKey,
-    /// The identity that it stands for (`jwt:alice@issuer`); empty when it claims nobody.
-    pub identity: String,
-    /// Its kind.
-    pub kind: String,
-    /// Claimed issuer.
-    pub issuer: String,
-    /// Claimed subject or user.
-    pub subject: String,
-}
 
 /// A change at run time. `persist`: it is kept over a restart.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -99,17 +85,6 @@ impl Change {
             | Self::Reset { name, .. } => name,
         }
     }
-}
-
-/// What a change at run time says about a cap of the configuration.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Override {
-    /// Whether it is in force.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub on: Option<bool>,
-    /// What happens.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub action: Option<Action>,
 }
 
 /// A cap as it is in force.

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use monitor_common::cap::{Bucket, BucketKey, PathValue, Rule, Subject, VERDICTS};
 
 use super::*;
-use crate::caps::{NetworkEntry, PathEntry};
+use crate::sensor::{NetworkEntry, PathEntry};
 
 /// Rules, subjects, accepted credentials, policy.
 type InMemory = (HashMap<u16, Rule>, HashMap<SubjectKey, Subject>, HashSet<SubjectKey>, Policy);

@@ -12,7 +12,5 @@ mod rows;
 mod subjects;
 mod text;
 
-pub use compile::{NetworkEntry, PathEntry, network_key};
-pub use engine::{Accepted, Change, Effective, Engine, Override};
-pub use rows::Shown;
-pub use subjects::{Resolver, words};
+pub use engine::{Change, Effective, Engine};
+pub use subjects::Resolver;

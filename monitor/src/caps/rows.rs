@@ -7,21 +7,11 @@ use monitor_common::gcra::{self, Answer, Limit};
 use super::engine::{Effective, Engine};
 use super::subjects::{fingerprint, number};
 use crate::config::{Each, Role};
+use crate::core::Shown;
 use crate::view::{BucketUse, CapExplanation, CapRow, Direction, RoleRow};
 
 /// Most buckets that a row shows.
 const TOP: usize = 8;
-
-/// A cap as it is shown, and what only the core can put into words.
-#[derive(Clone, Debug, Default)]
-pub struct Shown {
-    /// The row; its buckets are named by fingerprint.
-    pub row: CapRow,
-    /// Its rule.
-    pub index: u16,
-    /// Whose its buckets are, in their order.
-    pub fullest: Vec<SubjectKey>,
-}
 
 /// Share of the burst that a bucket has used up.
 fn share(limit: &Limit, bucket: &Bucket, now: u64) -> f64 {

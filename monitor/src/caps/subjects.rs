@@ -2,16 +2,14 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use monitor_common::cap::{self, SubjectKey, subject};
 use monitor_common::event::{cred, role};
 
-use super::engine::Accepted;
-use crate::core::Settings;
-use crate::identity::mapped;
+use crate::address::words;
+use crate::core::{Accepted, Settings};
 use crate::view::Direction;
 
 /// Most directories that a search for a workload's cgroups looks at.
@@ -58,13 +56,14 @@ impl Resolver {
         Self {
             names: by_name(&settings.names),
             headers: settings
-                .credential_headers
+                .credentials
+                .headers
                 .iter()
                 .take(8)
                 .map(|name| name.to_ascii_lowercase())
                 .collect(),
-            query_keys: settings.query_keys.len().min(8),
-            cookies: settings.cookies.len().min(8),
+            query_keys: settings.credentials.query_keys.len().min(8),
+            cookies: settings.credentials.cookies.len().min(8),
             cgroups,
         }
     }
@@ -176,14 +175,6 @@ fn client(text: &str) -> Option<u64> {
         return Some(cap::client_key([uid.parse::<u32>().ok()?.into(), 0]));
     }
     Some(cap::client_key(words(text.parse().ok()?)))
-}
-
-/// An address as the kernel side holds it: two words in memory order.
-pub fn words(address: IpAddr) -> [u64; 2] {
-    let octets = mapped(address).octets();
-    let (words, _) = octets.as_chunks::<8>();
-    let word = |at: usize| words.get(at).map_or(0, |bytes| u64::from_ne_bytes(*bytes));
-    [word(0), word(1)]
 }
 
 /// The fingerprint that an identity string ends with.

@@ -12,10 +12,9 @@ use serde::Deserialize;
 
 use super::{Client, Outcome, OutputArgs, SocketArgs, Usage};
 use crate::config::{Cap, Each, Interval, Role};
-use crate::control::Skipped;
 use crate::output::{self, NameRow};
 use crate::replay::{self, Members, Proposal, Request};
-use crate::view::{Covered, ReplayRow};
+use crate::view::{Covered, ReplayRow, Skipped};
 
 /// `weir caps test`
 #[derive(Debug, Args)]

@@ -5,8 +5,8 @@ use clap::Args;
 
 use super::{Outcome, SocketArgs};
 use crate::bpf::pins::{self, ROOT, Removed};
-use crate::control::ControlSocket;
 use crate::output;
+use crate::serve::control::ControlSocket;
 
 /// `weir detach`
 #[derive(Clone, Debug, Args)]

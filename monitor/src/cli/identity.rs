@@ -5,10 +5,10 @@ use clap::{Args, Subcommand};
 
 use super::client::stdin;
 use super::{Client, ConfigArgs, Outcome, OutputArgs, SocketArgs, Usage};
-use crate::control::{HashRequest, NameRequest};
 use crate::output::{self, NameRow};
-use crate::source::Carrier;
+use crate::serve::control::{HashRequest, NameRequest};
 use crate::state;
+use crate::view::Carrier;
 
 #[derive(Debug, Subcommand)]
 pub enum IdentityCommand {

@@ -4,9 +4,9 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 
 use super::{Client, Outcome, OutputArgs, SocketArgs, Usage};
-use crate::control::{Filter, Skipped};
 use crate::output::{self, Format, Style};
-use crate::view::RequestRecord;
+use crate::serve::control::Filter;
+use crate::view::{RequestRecord, Skipped};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Side {

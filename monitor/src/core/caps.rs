@@ -8,10 +8,21 @@ use monitor_common::cap::{SubjectKey, subject};
 use monitor_common::event::{cred, role};
 
 use super::Core;
-use crate::caps::Shown;
+use crate::address::Peer;
 use crate::identity::{Id, Kind};
-use crate::tracker::{Peer, Shape};
+use crate::tracker::Shape;
 use crate::view::{CapRow, Direction};
+
+/// A cap as it is shown, and what only the core can put into words.
+#[derive(Clone, Debug, Default)]
+pub struct Shown {
+    /// The row; its buckets are named by fingerprint.
+    pub row: CapRow,
+    /// Its rule.
+    pub index: u16,
+    /// Whose its buckets are, in their order.
+    pub fullest: Vec<SubjectKey>,
+}
 
 /// The latest refusal of a cap.
 #[derive(Clone, Debug)]

@@ -17,9 +17,10 @@ use std::time::Duration;
 use foldhash::fast::RandomState;
 
 use super::{Core, Finished};
+use crate::address::Peer;
 use crate::identity::{Id, Label};
 use crate::route::Method;
-use crate::tracker::{Peer, Shape};
+use crate::tracker::Shape;
 use crate::view::{Covered, RecentRecord};
 
 /// Bytes of a path that are kept: as many as caps compare.

@@ -23,13 +23,14 @@ mod tests;
 mod verdict;
 mod views;
 
+pub use caps::Shown;
 pub use clock::ClockBase;
 pub use finish::Finished;
 pub use history::{Remembered, Span};
 pub use reconcile::{KernelCounts, KernelIdentity};
 pub use series::{DurationSeries, IdentitySeries, RequestSeries};
-pub use settings::{Settings, SipKey};
-pub use verdict::{Denials, Seen as Acceptance};
+pub use settings::Settings;
+pub use verdict::{Accepted, Denials, Seen as Acceptance};
 pub use views::{Summary, Tail};
 
 use std::hash::BuildHasher;
@@ -122,7 +123,7 @@ pub struct Core {
 impl Core {
     /// An empty core.
     pub fn new(settings: Settings, clock: ClockBase) -> Self {
-        let prints = Prints::new(&settings);
+        let prints = Prints::new(&settings.credentials);
         Self {
             names: Names::new(&settings.names, &prints),
             prints,
@@ -158,7 +159,7 @@ impl Core {
 
     /// Takes new settings for requests to come. Counts are kept; smaller bounds hold for newcomers.
     pub fn reconfigure(&mut self, settings: Settings) {
-        self.prints = Prints::new(&settings);
+        self.prints = Prints::new(&settings.credentials);
         self.names = Names::new(&settings.names, &self.prints);
         self.connections.set_limit(settings.max_connections);
         self.identities.set_limit(settings.max_identities);

@@ -9,13 +9,14 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
 use ipnet::IpNet;
 use monitor_common::event::{CREDS, Request, request_flag};
 
+use crate::address::Peer;
 use crate::identity::{Carrier, Claims, Id, Kind, Label, Names, Prints};
 use crate::parser::authorization;
 use crate::parser::escape::escape;
 use crate::parser::forwarded;
 use crate::parser::head::{self, Head, Target};
 use crate::route::{Asked, Method, Routes};
-use crate::tracker::{Budget, Connection, Context, Peer, Shape};
+use crate::tracker::{Budget, Connection, Context, Shape};
 use crate::view::Direction;
 use crate::workload::Processes;
 

@@ -9,7 +9,6 @@ use monitor_common::event::{Verdict, role};
 
 use super::caps::Refusal;
 use super::{ByDirection, Core};
-use crate::caps::Accepted;
 use crate::tracker::{Judged, Shape};
 use crate::view::Direction;
 
@@ -29,6 +28,21 @@ pub struct Denials {
 
 /// Most verdicts that wait for their request.
 const EARLY: usize = 1_024;
+
+/// A credential that a server has accepted, and what it claims.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// As the kernel knows it.
+    pub key: SubjectKey,
+    /// The identity that it stands for (`jwt:alice@issuer`); empty when it claims nobody.
+    pub identity: String,
+    /// Its kind.
+    pub kind: String,
+    /// Claimed issuer.
+    pub issuer: String,
+    /// Claimed subject or user.
+    pub subject: String,
+}
 
 /// A credential was accepted by a server, or rejected.
 pub type Seen = (Accepted, bool);

@@ -6,9 +6,9 @@ use std::collections::HashMap;
 use monitor_common::event::{request_flag, response_flag, transport};
 
 use super::{ByDirection, ClockBase, Core, Finished, verdict};
+use crate::address::Peer;
 use crate::identity::{Identity, Kind};
 use crate::rates::Tally;
-use crate::tracker::Peer;
 use crate::view::{ConnectionRow, Direction, IdentityRow, LossRow, ProcessRow, RequestRecord, RouteRow};
 use crate::workload::Process;
 

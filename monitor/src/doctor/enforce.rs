@@ -66,7 +66,7 @@ fn denies(config: &Config) -> (bool, bool) {
 
 /// Tries all of it.
 pub fn checks(config: &Config) -> Vec<CheckRow> {
-    if super::missing_capabilities().is_some() {
+    if crate::host::missing_capabilities().is_some() {
         return vec![warn(FENCES.check, "not tried without capabilities", "run `weir doctor` as root")];
     }
     rows(crate::app::try_enforcement(config), crate::enforce::try_destroy(), denies(config))

@@ -9,8 +9,8 @@ use std::path::Path;
 use super::{fail, pass, warn};
 use crate::bpf::pins;
 use crate::config::Config;
-use crate::control::ControlSocket;
 use crate::output::human_bytes;
+use crate::serve::control::ControlSocket;
 use crate::view::{CheckRow, Status};
 
 /// Below this the state directory is as good as full.
@@ -126,7 +126,7 @@ pub fn running(status: &Status) -> Vec<CheckRow> {
 
 /// Loads and attaches the kernel side and lets it go again.
 pub fn load(config: &Config) -> CheckRow {
-    if super::missing_capabilities().is_some() {
+    if crate::host::missing_capabilities().is_some() {
         return warn("load", "not tried without capabilities", "run `weir doctor` as root");
     }
     match crate::app::try_sensor(config) {

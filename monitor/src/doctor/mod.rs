@@ -10,8 +10,6 @@ mod kernel;
 use crate::config::Config;
 use crate::view::{CheckRow, Status};
 
-pub use kernel::{missing_btf, missing_capabilities, release_text};
-
 /// Everything in order.
 pub(crate) fn pass(check: &str, detail: impl Into<String>) -> CheckRow {
     row("PASS", check, detail.into(), "")

@@ -1,6 +1,6 @@
 //! The parts of the checks that do not depend on the host.
 
-use super::kernel::{missing, version};
+use crate::host::{missing, version};
 
 #[test]
 fn releases_are_read() {

@@ -119,16 +119,16 @@ fn label(claims: &authorization::Claims, kind: Kind, prints: &Prints) -> Label {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::Settings;
+    use crate::identity::CredentialSettings;
 
     fn name(subject: &str, issuer: &str) -> String {
         let claims = authorization::Claims { subject: subject.into(), issuer: issuer.into() };
-        label(&claims, Kind::Jwt, &Prints::new(&Settings::default())).text.to_string()
+        label(&claims, Kind::Jwt, &Prints::new(&CredentialSettings::default())).text.to_string()
     }
 
     #[test]
     fn a_claim_names_nobody_until_it_is_accepted() {
-        let (mut claims, prints) = (Claims::default(), Prints::new(&Settings::default()));
+        let (mut claims, prints) = (Claims::default(), Prints::new(&CredentialSettings::default()));
         claims.learn(1, b"Basic YWxpY2U6c2VjcmV0", &prints);
         claims.learn(2, b"Bearer opaque", &prints);
         assert!(claims.accepted(1).is_none());

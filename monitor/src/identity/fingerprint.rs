@@ -6,8 +6,7 @@ use std::borrow::Cow;
 use monitor_common::event::cred;
 use monitor_common::siphash::{self, Carrier as Place};
 
-use super::Kind;
-use crate::core::Settings;
+use super::{CredentialSettings, Kind};
 use crate::parser::query::{cookie_values, query_values};
 
 /// First number of the query keys that are always recognised; these numbers exist only in the daemon.
@@ -40,11 +39,11 @@ pub struct Prints {
 
 impl Prints {
     /// From the settings; more than 8 names of a sort are ignored.
-    pub fn new(settings: &Settings) -> Self {
+    pub fn new(settings: &CredentialSettings) -> Self {
         let first = |names: &[String]| names.iter().take(NAMES).cloned().collect::<Vec<_>>();
         Self {
-            key: settings.sip_key.words(),
-            headers: first(&settings.credential_headers),
+            key: settings.key.words(),
+            headers: first(&settings.headers),
             query: first(&settings.query_keys),
             cookies: first(&settings.cookies),
         }
@@ -153,10 +152,10 @@ mod tests {
     use super::*;
 
     fn prints() -> Prints {
-        let settings = Settings {
+        let settings = CredentialSettings {
             query_keys: vec!["token".to_owned(), "api_key".to_owned()],
             cookies: vec!["sid".to_owned()],
-            ..Settings::default()
+            ..CredentialSettings::default()
         };
         Prints::new(&settings)
     }

@@ -7,25 +7,20 @@
 mod claims;
 mod fingerprint;
 mod names;
+mod settings;
 mod table;
 
 pub use claims::{Claim, Claims};
 pub use fingerprint::{Carrier, Prints};
 pub use names::Names;
+pub use settings::{CredentialSettings, SipKey};
 pub use table::{Identity, Seen, Table};
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use crate::address::mapped;
 use crate::parser::authorization::Scheme;
 use crate::view::Direction;
-
-/// An address as the kernel side has it: IPv4 mapped.
-pub fn mapped(address: IpAddr) -> Ipv6Addr {
-    match address {
-        IpAddr::V4(address) => address.to_ipv6_mapped(),
-        IpAddr::V6(address) => address,
-    }
-}
 
 /// Kind of an identity, in the words of the CLI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

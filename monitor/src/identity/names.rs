@@ -48,11 +48,11 @@ impl Names {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::Settings;
+    use crate::identity::CredentialSettings;
 
     #[test]
     fn names_are_found_by_every_form_of_identity() {
-        let prints = Prints::new(&Settings::default());
+        let prints = Prints::new(&CredentialSettings::default());
         let names: HashMap<_, _> = [
             ("bearer:00000000000000AB", "acme"),
             ("client:10.0.0.1", "probe"),

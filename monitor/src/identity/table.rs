@@ -10,8 +10,8 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 
 use super::{Carrier, Id, Kind, Label};
+use crate::address::Peer;
 use crate::rates::{Sample, Tally};
-use crate::tracker::Peer;
 use crate::view::Direction;
 
 /// Peers and workloads remembered for each identity.

@@ -178,7 +178,7 @@ impl Families {
         self.gauge("weir_config_last_reload_successful", &[], flag(snapshot.reload_ok));
         self.gauge("weir_build_info", &[&snapshot.version, &snapshot.kernel, &snapshot.socket_hook], 1.0);
         self.gauge("process_start_time_seconds", &[], snapshot.started);
-        let usage = crate::usage::read();
+        let usage = crate::host::usage();
         self.gauge("process_resident_memory_bytes", &[], usage.resident_bytes as f64);
         self.counter("process_cpu_seconds_total", &[], usage.cpu_seconds);
         self.gauge("process_open_fds", &[], usage.open_fds as f64);

@@ -4,11 +4,9 @@
 //! nothing here is touched per event, everything is read at the scrape.
 
 mod collector;
-mod server;
 mod snapshot;
 
 pub use collector::render;
-pub use server::{bind, serve};
 pub use snapshot::{Durations, Events, IdentitySeries, RequestSeries, Snapshot};
 
 /// Name, type, labels (comma-separated) and help of every metric there is.

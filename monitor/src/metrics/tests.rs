@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::*;
+use crate::serve::metrics::{bind, serve};
 use crate::source::fake::{self, Fake};
 
 /// Checks a line of the text format and returns name, labels and value.

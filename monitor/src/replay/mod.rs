@@ -13,7 +13,7 @@ use monitor_common::gcra::Limit;
 pub use engine::{Report, replay};
 pub use requests::{ReadError, Request, of_records, read};
 
-use crate::view::Direction;
+use crate::view::{Direction, ReplayRow};
 
 /// A cap to try.
 #[derive(Clone, Debug)]
@@ -50,6 +50,26 @@ pub enum Members {
     },
     /// Those of one local workload.
     Workload(String),
+}
+
+impl From<Report> for ReplayRow {
+    fn from(report: Report) -> Self {
+        let time = |ns| {
+            let at = std::time::UNIX_EPOCH + std::time::Duration::from_nanos(ns);
+            humantime::format_rfc3339_micros(at).to_string()
+        };
+        Self {
+            cap: report.cap,
+            applied: report.applied,
+            admitted: report.admitted,
+            denied: report.refused,
+            elsewhere: report.elsewhere,
+            first: report.first_ns.map(time).unwrap_or_default(),
+            worst: report.worst.map(|(ns, _)| time(ns)).unwrap_or_default(),
+            worst_denied: report.worst.map_or(0, |(_, most)| most),
+            top: report.top,
+        }
+    }
 }
 
 #[cfg(test)]

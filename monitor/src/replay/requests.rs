@@ -132,7 +132,7 @@ pub(super) fn host_name(host: &str) -> String {
 
 /// Whether a line only says what a slow reader skipped, or what the lines behind it cover.
 fn is_remark(line: &[u8]) -> bool {
-    serde_json::from_slice::<crate::control::Skipped>(line).is_ok()
+    serde_json::from_slice::<crate::view::Skipped>(line).is_ok()
         || serde_json::from_slice::<crate::view::Covered>(line).is_ok()
 }
 

@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
-use crate::caps::Override;
-use crate::config::Cap;
+use crate::config::{Action, Cap};
 
 /// Name of the file in the state directory.
 const FILE: &str = "caps.toml";
@@ -16,6 +15,17 @@ const FILE: &str = "caps.toml";
 /// The file.
 #[derive(Clone, Debug, Default)]
 pub struct CapsFile(PathBuf);
+
+/// What a change at run time says about a cap of the configuration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Override {
+    /// Whether it is in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on: Option<bool>,
+    /// What happens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub action: Option<Action>,
+}
 
 #[derive(Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

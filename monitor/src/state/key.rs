@@ -9,7 +9,7 @@ use anyhow::{Context, ensure};
 use monitor_common::siphash;
 
 use crate::parser::authorization::{self, Scheme};
-use crate::source::Carrier;
+use crate::view::Carrier;
 
 /// Name of the key's file in the state directory: 32 hexadecimal digits.
 const FILE: &str = "key";

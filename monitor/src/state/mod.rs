@@ -9,7 +9,7 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-pub use caps::CapsFile;
+pub use caps::{CapsFile, Override};
 pub use key::{fingerprint, load_or_create_key, read_key};
 pub use names::Names;
 

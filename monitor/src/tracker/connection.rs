@@ -15,8 +15,8 @@ use lru::LruCache;
 use monitor_common::event::{CREDS, Conn, Response, role};
 
 use super::parts::Parts;
-use super::peer::Peer;
 use super::shape::{Context, Shape};
+use crate::address::Peer;
 use crate::workload::ProcRef;
 
 /// Most requests without a response on one connection.

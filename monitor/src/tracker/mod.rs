@@ -5,10 +5,8 @@
 
 mod connection;
 mod parts;
-mod peer;
 mod shape;
 
 pub use connection::{Connection, Connections, Judged, Outstanding, Paired};
 pub use parts::{Budget, Parts};
-pub use peer::Peer;
 pub use shape::{Context, Shape};

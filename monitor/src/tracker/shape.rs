@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
 
+use crate::address::Peer;
 use crate::identity::{Carrier, Id, Kind, Label};
 use crate::route::{Method, RouteRef};
-use crate::tracker::Peer;
 use crate::view::Direction;
 use crate::workload::ProcRef;
 

@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use httparse::Status;
-use monitor::core::{ClockBase, Core, Settings, SipKey};
-use monitor::identity::Prints;
+use monitor::core::{ClockBase, Core, Settings};
+use monitor::identity::{CredentialSettings, Prints, SipKey};
 use monitor::parser::authorization::{Scheme, scheme};
 use monitor::parser::head::{RequestLine, first_line, head, request_line};
 use monitor::view::RequestRecord;
@@ -102,14 +102,17 @@ fn keeps_no_secret(bytes: &[u8], scheme: &str) {
 /// The record of a request with this head, and every text that is kept of it. The kernel side found `credential`.
 fn said(head: &[u8], credential: Option<&[u8]>) -> (RequestRecord, Vec<String>) {
     let settings = Settings {
-        query_keys: vec!["token".to_owned()],
-        cookies: vec!["sid".to_owned()],
+        credentials: CredentialSettings {
+            query_keys: vec!["token".to_owned()],
+            cookies: vec!["sid".to_owned()],
+            key: SipKey::from_bytes(*b"0123456789abcdef"),
+            ..CredentialSettings::default()
+        },
         trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()],
         routes: vec!["/v1/users/{id}".to_owned(), "/static/{*rest}".to_owned()],
-        sip_key: SipKey::from_bytes(*b"0123456789abcdef"),
         ..Settings::default()
     };
-    let prints = Prints::new(&settings);
+    let prints = Prints::new(&settings.credentials);
     let found = credential.and_then(|value| {
         let aws = scheme(value) == Scheme::Aws;
         Some((if aws { cred::AWS } else { cred::AUTHORIZATION }, prints.authorization(value)?))

@@ -4,7 +4,7 @@ use monitor_common::cap::{SubjectKey, action, client_key, reason, subject};
 use monitor_common::event::Verdict;
 
 use super::*;
-use crate::caps::Shown;
+use crate::core::Shown;
 use crate::view::{BucketUse, CapRow};
 
 /// A request of `key` was denied by the cap with index 5.

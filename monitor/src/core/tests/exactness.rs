@@ -81,7 +81,10 @@ fn tight() -> Settings {
         max_connections: 3,
         max_recent: 7,
         trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()],
-        cookies: vec!["sid".to_owned()],
+        credentials: crate::identity::CredentialSettings {
+            cookies: vec!["sid".to_owned()],
+            ..Default::default()
+        },
         ..Settings::default()
     }
 }

@@ -6,6 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
 use super::*;
+use crate::identity::CredentialSettings;
 
 fn jwt(subject: &str, salt: &str) -> String {
     let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
@@ -41,7 +42,10 @@ fn a_claimed_name_counts_from_the_first_accepted_request_on() {
 
 #[test]
 fn each_kind_of_credential_has_its_identity() {
-    let mut core = open(Settings { cookies: vec!["sid".to_owned()], ..Settings::default() });
+    let mut core = open(Settings {
+        credentials: CredentialSettings { cookies: vec!["sid".to_owned()], ..CredentialSettings::default() },
+        ..Settings::default()
+    });
     let basic = format!("Basic {}", STANDARD.encode("bob:secret"));
     exchange(&mut core, 1, 0, &basic, 200);
     exchange(&mut core, 1, 1, "Bearer opaque-token", 200);

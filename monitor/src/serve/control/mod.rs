@@ -17,9 +17,8 @@ use tokio::sync::watch;
 pub use api::{HashRequest, NameRequest};
 pub use filter::Filter;
 pub use socket::{ControlSocket, InUse};
-pub use tail::Skipped;
 
-use crate::http::{self, Limits};
+use crate::serve::http::{self, Limits};
 use crate::source::Source;
 
 /// Bounds of the control socket.

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::cli::{Client, SocketArgs, Usage};
-use crate::source::Carrier;
 use crate::source::fake::{self, Fake};
+use crate::view::{Carrier, Skipped};
 use crate::view::{Covered, IdentityRow, RecentRecord, RequestRecord, Status};
 
 /// A server in a thread of its own; ends when it is dropped.

@@ -9,9 +9,10 @@ use tokio::sync::watch;
 
 use super::{Filter, recent, tail};
 use crate::caps::Change;
-use crate::http::{self, Body, Peer};
 use crate::output::{self, Row};
-use crate::source::{Carrier, Source};
+use crate::serve::http::{self, Body, Peer};
+use crate::source::Source;
+use crate::view::Carrier;
 
 /// Most bytes of a request's body.
 const BODY_BYTES: usize = 16 << 10;

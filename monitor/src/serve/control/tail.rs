@@ -7,19 +7,13 @@ use std::time::Duration;
 
 use hyper::Response;
 use hyper::body::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 
 use super::Filter;
-use crate::http::{self, Body, Peer};
+use crate::serve::http::{self, Body, Peer};
 use crate::source::Source;
-
-/// A line that says how many requests this client missed because it was too slow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Skipped {
-    /// Requests that are not in this stream.
-    pub skipped: u64,
-}
+use crate::view::Skipped;
 
 /// Time between two looks at the finished requests.
 const PERIOD: Duration = Duration::from_millis(50);

@@ -12,7 +12,7 @@ pub struct Usage {
 }
 
 /// Reads it now; what cannot be read is zero.
-pub fn read() -> Usage {
+pub fn usage() -> Usage {
     let Ok(own) = procfs::process::Process::myself() else { return Usage::default() };
     let stat = own.stat().ok();
     let ticks = procfs::ticks_per_second().max(1) as f64;

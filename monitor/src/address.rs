@@ -1,14 +1,28 @@
-//! The other end of a connection.
+//! Addresses as the kernel side holds them, and the ends of connections.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use monitor_common::cap::client_key;
 use monitor_common::event::{Conn, transport};
 
-use crate::identity::mapped;
-
 /// `AF_UNIX` as the records carry it.
 const AF_UNIX: u16 = 1;
+
+/// An address as the kernel side has it: IPv4 mapped.
+pub fn mapped(address: IpAddr) -> Ipv6Addr {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => address,
+    }
+}
+
+/// An address as the kernel side holds it: two words in memory order.
+pub fn words(address: IpAddr) -> [u64; 2] {
+    let octets = mapped(address).octets();
+    let (words, _) = octets.as_chunks::<8>();
+    let word = |at: usize| words.get(at).map_or(0, |bytes| u64::from_ne_bytes(*bytes));
+    [word(0), word(1)]
+}
 
 /// The other end of a connection, small and comparable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

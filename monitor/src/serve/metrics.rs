@@ -11,8 +11,8 @@ use hyper::{Method, Request, Response, StatusCode};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
-use super::render;
-use crate::http::{self, Body, Limits};
+use super::http::{self, Body, Limits};
+use crate::metrics::render;
 use crate::source::Source;
 
 /// Bounds of the endpoint.

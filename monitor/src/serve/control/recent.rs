@@ -7,12 +7,12 @@ use hyper::Response;
 use hyper::body::Bytes;
 use tokio::sync::{mpsc, watch};
 
-use super::Skipped;
 use super::tail::{BATCH, STALL, WAITING, push_line};
 use crate::config::Interval;
 use crate::core::Span;
-use crate::http::{self, Body, Peer};
+use crate::serve::http::{self, Body, Peer};
 use crate::source::Source;
+use crate::view::Skipped;
 
 /// How far back a query string asks; as far as possible when it does not say.
 ///
