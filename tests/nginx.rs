@@ -1,9 +1,12 @@
 //! nginx with two workers under load: Weir's counts equal the access log and the client's report exactly.
 
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
+
 use monitor::view::Direction::{Inbound, Outbound};
 
 use crate::harness::clients;
-use crate::harness::process::resident_bytes;
+use crate::harness::process::{resident_bytes, send_signal};
 use crate::harness::servers::{self, Certificate, Server};
 use crate::harness::weir::Weir;
 use crate::harness::{Findings, heavy, need, note, turn};
@@ -151,4 +154,40 @@ fn views_agree() {
             (metric >= 1000 && metric == processes && metric == identities && metric == routes).then_some(())
         },
     );
+}
+
+/// A caller that ends its side right behind its requests, before the server has read them, or closes at once: a FIN has a
+/// sequence number and is no byte.
+#[test]
+fn callers_that_end_at_once() {
+    need!("nginx");
+    let _turn = turn();
+    let weir = Weir::start();
+    let server = servers::nginx(None);
+    let to = server.url.strip_prefix("http://").unwrap().to_owned();
+    let request = "GET /ends HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let behind = |requests: &str, end: &dyn Fn(TcpStream)| {
+        server.pids.iter().for_each(|pid| send_signal(*pid, libc::SIGSTOP));
+        let mut caller = TcpStream::connect(&to).unwrap();
+        caller.write_all(requests.as_bytes()).unwrap();
+        caller.shutdown(Shutdown::Write).unwrap();
+        let rest = caller.try_clone().unwrap();
+        drop(caller);
+        server.pids.iter().for_each(|pid| send_signal(*pid, libc::SIGCONT));
+        end(rest);
+    };
+    for _ in 0..5 {
+        behind(&request.repeat(20), &|mut caller| {
+            let mut answers = String::new();
+            caller.read_to_string(&mut answers).unwrap();
+            assert_eq!(answers.matches("HTTP/1.1 200").count(), 20);
+        });
+    }
+    server.expect("callers that end their side", 100);
+    assert_eq!(weir.settled(&server.pids, Inbound), 100, "callers that end their side");
+    for _ in 0..5 {
+        behind(request, &drop);
+    }
+    server.expect("callers that close", 105);
+    assert_eq!(weir.settled(&server.pids, Inbound), 105, "callers that close");
 }

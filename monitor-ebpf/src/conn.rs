@@ -160,7 +160,8 @@ pub fn is_tcp(sk: u64) -> bool {
     raw::kernel::<u16>(sk + config!(sock_protocol) as u64).unwrap_or(0) == TCP
 }
 
-/// Bytes that the process has taken from a TCP socket so far.
+/// Bytes that the process has taken from a TCP socket so far, and one more once it was told of the FIN: that has a sequence
+/// number, too.
 #[inline(always)]
 fn taken(sk: u64) -> i64 {
     let received = raw::kernel::<u64>(sk + config!(tcp_received) as u64).unwrap_or(0);
@@ -179,20 +180,21 @@ pub fn is_in_first_upload(sk: u64, n: u32, receives: bool) -> bool {
     }
     if receives {
         let sent = raw::kernel::<u64>(sk + config!(tcp_sent) as u64).unwrap_or(1);
-        return sent == 0 && taken(sk) > n as i64;
+        // one more is the FIN
+        return sent == 0 && taken(sk) > n as i64 + 1;
     }
     let received = raw::kernel::<u64>(sk + config!(tcp_received) as u64).unwrap_or(0);
-    received == 0 && written(sk) > n as u64
+    received == 0 && written(sk) > n as u64 + 2
 }
 
-/// Bytes that the process has given to a TCP socket so far.
+/// Sequence numbers of a TCP socket that its process has used so far: its bytes, the SYN of a connection that it made, and the FIN
+/// once it has ended its side. So there are up to two more of them than bytes.
 #[inline(always)]
 fn written(sk: u64) -> u64 {
     let next = raw::kernel::<u32>(sk + config!(tcp_write_seq) as u64).unwrap_or(0);
     let una = raw::kernel::<u32>(sk + config!(tcp_snd_una) as u64).unwrap_or(0);
     let acked = raw::kernel::<u64>(sk + config!(tcp_acked) as u64).unwrap_or(0);
-    // the SYN counts as a byte
-    (acked + next.wrapping_sub(una) as u64).wrapping_sub(1)
+    acked + next.wrapping_sub(una) as u64
 }
 
 /// A connection that was taken up with a response gets `n` bytes of requests. When nothing was sent before them, they are the
@@ -204,7 +206,11 @@ fn written(sk: u64) -> u64 {
 pub unsafe fn number_late_request(conn: *mut Conn, sk: u64, n: u32) {
     // SAFETY: the caller's promise.
     unsafe {
-        if (*conn).joined != 0 && (*conn).http.shared.req_seq == 0 && is_tcp(sk) && written(sk) == n as u64 {
+        if (*conn).joined != 0
+            && (*conn).http.shared.req_seq == 0
+            && is_tcp(sk)
+            && written(sk) - n as u64 <= 2
+        {
             (*conn).http.shared.req_seq = u32::MAX;
         }
     }
