@@ -231,8 +231,16 @@ pub type NetworkData = [u8; 20];
 pub type PathData = [u8; 4 + cap::PATH];
 /// Key of `ACCESS`.
 pub type PathKey = Key<PathData>;
-/// Bytes of a value of `LINES`: a copy is bounded by its largest start plus its largest length.
-pub const LINE_BYTES: usize = 2 * path::LINE as usize;
+/// The beginning of a head that arrives in pieces.
+#[repr(C)]
+pub struct Line {
+    /// Its bytes. A copy is bounded by its largest start plus its largest length.
+    pub bytes: [u8; 2 * path::LINE as usize],
+    /// Number of its request: of use for no other.
+    pub request: u32,
+    /// Zero.
+    pub pad: u32,
+}
 
 /// Judgement of sockets without plaintext HTTP.
 #[btf_map]
@@ -343,12 +351,12 @@ pub static NETWORKS: LpmTrie<NetworkData, Subject> = LpmTrie::with_max_entries(1
 /// Granted methods by role and path, routes of caps, exempt paths.
 #[map]
 pub static ACCESS: LpmTrie<PathData, cap::PathValue> = LpmTrie::with_max_entries(16_384, BPF_F_NO_PREALLOC);
-/// Beginnings of heads that arrive in pieces, by connection.
+/// Beginnings of heads that arrive in pieces, by connection; packets and calls each keep their own.
 #[map]
-pub static LINES: LruHashMap<u64, [u8; LINE_BYTES]> = LruHashMap::with_max_entries(2_048, 0);
+pub static LINES: LruHashMap<u64, Line> = LruHashMap::with_max_entries(2_048, 0);
 /// The value to insert.
 #[map]
-pub static ZERO_LINE: Array<[u8; LINE_BYTES]> = Array::with_max_entries(1, 0);
+pub static ZERO_LINE: Array<Line> = Array::with_max_entries(1, 0);
 /// Counters of `monitor_common::ledger`.
 #[map]
 pub static LEDGER: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::COUNT, 0);

@@ -138,7 +138,8 @@ pub fn gate_in(ctx: SkBuffContext) -> i32 {
     // SAFETY: socket storage.
     unsafe {
         let early = segment.sequence.wrapping_sub((*gate).next) as i32;
-        if early < 0 {
+        let seen = if early < 0 { early.unsigned_abs() } else { 0 };
+        if early < 0 && seen >= segment.len {
             return PASS; // sent again
         }
         if early > 0 {
@@ -152,7 +153,8 @@ pub fn gate_in(ctx: SkBuffContext) -> i32 {
             (*gate).synced = 0;
             return PASS;
         };
-        framing::gate(gate, scratch, skb, segment.offset, segment.len);
+        // what is sent again may have more behind it
+        framing::gate(gate, scratch, skb, segment.offset + seen, segment.len - seen);
         scratch::release(scratch);
         (*gate).next = segment.sequence.wrapping_add(segment.len);
         if (*gate).fenced != 0 { DROP } else { PASS }

@@ -22,6 +22,9 @@ pub(super) unsafe fn of_byte<M: Mode>(conn: *mut Conn, scratch: *mut Scratch, as
         let idle = (*ask).rules == 0 && (*ask).levels == 0;
         if idle || path.flags & path::flag::DONE != 0 || at >= path::LINE {
             path.finish();
+            if (*ask).shipped != 0 {
+                let _ = LINES.remove(line_of::<M>(conn));
+            }
             (*ask).at = 0;
             (*ask).stage = if idle { stage::IDLE } else { stage::ROUTES };
             return;
@@ -29,9 +32,12 @@ pub(super) unsafe fn of_byte<M: Mode>(conn: *mut Conn, scratch: *mut Scratch, as
         let shipped = (*ask).shipped;
         let byte = if at < shipped {
             // what was not kept reads as a byte that no target has
-            LINES
-                .get_ptr((*conn).id)
-                .map_or(0, |line| (*line)[opaque(at) as usize & (path::LINE as usize - 1)])
+            match LINES.get_ptr(line_of::<M>(conn)) {
+                Some(line) if (*line).request == (*ask).seq => {
+                    (*line).bytes[opaque(at) as usize & (path::LINE as usize - 1)]
+                }
+                _ => 0,
+            }
         } else {
             let offset = (*ask).line_at.wrapping_add(at.wrapping_sub(shipped));
             let window = (&raw const (*scratch).window).cast::<u8>().add(PRE);
@@ -41,7 +47,7 @@ pub(super) unsafe fn of_byte<M: Mode>(conn: *mut Conn, scratch: *mut Scratch, as
     }
 }
 
-/// Key of a connection's line: packets and calls each keep their own.
+/// Key of the line that is kept for a connection, wherever it is kept or read: packets and calls each have their own.
 #[inline(always)]
 unsafe fn line_of<M: Mode>(conn: *mut Conn) -> u64 {
     // SAFETY: the caller's promise.
@@ -67,8 +73,15 @@ pub unsafe fn keep<M: Mode>(conn: *mut Conn, shipped: u32, bytes: *const u8, n: 
             let _ = LINES.insert(id, &*zero, 0);
         }
         let Some(line) = LINES.get_ptr_mut(id) else { return };
+        let request = (*conn).http.shared.req_seq;
+        if shipped == 0 {
+            (*line).request = request;
+        }
+        if (*line).request != request {
+            return; // its own beginning was not kept
+        }
         let n = opaque(if n > MOST { MOST } else { n }) & MOST;
-        let to = line.cast::<u8>().add(opaque(shipped) as usize & MOST as usize);
+        let to = (&raw mut (*line).bytes).cast::<u8>().add(opaque(shipped) as usize & MOST as usize);
         bpf_probe_read_kernel(to.cast(), n, bytes.cast());
     }
 }
