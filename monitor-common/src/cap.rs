@@ -9,7 +9,7 @@
 //!   access: ACCESS[(role, path)] -> methods
 //! ```
 //!
-//! Access levels of several subjects must all grant. More credentials than fit are refused where anything is configured, since
+//! Access levels of several subjects must all grant. More credentials than fit are refused where anything denies, since
 //! the one that is charged could be among those that were left out.
 //!
 //! Buckets: a rule for one subject, a role or a workload has its bucket in the rule's own cell of `BUCKETS`, which nobody can
@@ -213,6 +213,8 @@ pub mod policy_flag {
     pub const LEVELS: u32 = 1024;
     /// Caps outlive the daemon (`on_exit = "keep"`): what cannot be answered without it is fenced.
     pub const KEEP: u32 = 2048;
+    /// There are rules or access levels that deny inbound requests, gated or not.
+    pub const DENIES: u32 = 4096;
 }
 
 /// Key of `ACCESS`: a longest-prefix match on role and path, so the data is the role's number in network order, then the path.

@@ -3,7 +3,9 @@
 mod answers;
 mod fences;
 mod keep;
+mod lines;
 pub mod load;
+mod packets;
 mod rates;
 mod shown;
 
@@ -206,6 +208,21 @@ fn nobody_gets_around_a_cap() {
     let allowed = row(&weir, "acme").allowed;
     findings.equal("pipelined: admitted", allowed <= 5, true);
     findings.none();
+}
+
+/// A request with more credentials than are told apart is refused only where something denies.
+#[test]
+fn many_credentials_pass_where_nothing_denies() {
+    need!("node");
+    let _turn = turn();
+    let weir = Weir::start();
+    let server = servers::node(None, &Home::default());
+    let many = get("/many", &"Authorization: Bearer j\r\n".repeat(6));
+    for (action, met) in [("observe", true), ("shadow", true), ("deny", false)] {
+        cap(&weir, "acme", ACME, &["--rate", "1/h", "--burst", "1", "--action", action]);
+        let got = Caller::new(address(&server)).call(&many);
+        assert_eq!(matches!(got, Met::Answer(_)), met, "{action}: {got:?}");
+    }
 }
 
 /// Of the tricks none reaches the server, of the ordinary requests every one does.

@@ -197,7 +197,9 @@ pub unsafe fn begin<M: Mode>(conn: *mut Conn, scratch: *mut Scratch, stream: *co
         (*ask).subjects[CGROUP] = cgroup;
         (*ask).subjects[EXECUTABLE] = executable;
         (*ask).stage = stage::SUBJECT;
-        if (*stream).more != 0 {
+        let denies =
+            if direction == role::OUTBOUND as u32 { policy_flag::EARLY } else { policy_flag::DENIES };
+        if (*stream).more != 0 && flags & denies != 0 {
             (*ask).worst = 1 + action::DENY as u32;
             (*ask).reason = reason::CREDENTIALS as u32;
             (*ask).whose = CLIENT as u32;

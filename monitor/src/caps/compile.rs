@@ -215,7 +215,7 @@ impl Compiler<'_> {
             let flags = if role.access_action == Action::Deny { 0 } else { subject_flag::ACCESS_SHADOW };
             if flags == 0 {
                 self.tables.denies = true;
-                self.tables.flags |= policy_flag::GATE | policy_flag::LEVELS;
+                self.tables.flags |= policy_flag::GATE | policy_flag::LEVELS | policy_flag::DENIES;
             }
             let subject = Subject { access: level, flags, ..Subject::default() };
             for key in self.members(role, Direction::Inbound) {
@@ -255,7 +255,7 @@ impl Compiler<'_> {
                 self.tables.denies = true;
                 self.tables.flags |= match direction {
                     Direction::Outbound => policy_flag::EARLY,
-                    Direction::Inbound => policy_flag::GATE,
+                    Direction::Inbound => policy_flag::GATE | policy_flag::DENIES,
                 };
             }
             self.flag(cap);

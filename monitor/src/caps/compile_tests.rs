@@ -60,7 +60,7 @@ fn the_members_of_a_role_share_a_rule() {
     assert_eq!(tables.subjects[&key(0xcd, 9, 1)], subject);
     assert_eq!(tables.subjects[&key(0xcd, 1, 1)], subject);
     assert!(tables.denies);
-    let gate = policy_flag::GATE | policy_flag::LEVELS;
+    let gate = policy_flag::GATE | policy_flag::LEVELS | policy_flag::DENIES;
     assert_eq!(tables.flags, policy_flag::ON | policy_flag::ROUTES | policy_flag::PATHS | gate);
     let get = 1 << method::GET | 1 << method::HEAD;
     assert_eq!(tables.paths[&(1, b"/v1/".to_vec())], get);

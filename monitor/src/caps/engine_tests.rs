@@ -151,7 +151,10 @@ const ONE: &str = "[[cap]]\nname = \"one\"\nidentity = \"acme\"\nrate = \"100/s\
 fn a_change_is_written_as_a_difference_and_kept_when_asked() {
     let World { mut engine, kernel, config, _dir } = world(ONE);
     assert_eq!(kernel.tables.lock().unwrap().1.len(), 1);
-    assert_eq!(kernel.tables.lock().unwrap().3.flags, policy_flag::ON | policy_flag::GATE);
+    assert_eq!(
+        kernel.tables.lock().unwrap().3.flags,
+        policy_flag::ON | policy_flag::GATE | policy_flag::DENIES
+    );
     assert!(kernel.needs.lock().unwrap().iter().all(|need| need.fences && !need.early));
     let before = kernel.writes.load(Ordering::Relaxed);
     let set = Change::Set { cap: cap("two", "identity = \"bearer:0000000000000001\""), persist: true };
