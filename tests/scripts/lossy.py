@@ -7,7 +7,7 @@ import subprocess
 import threading
 import time
 
-LOSS = "table inet loss { chain in { type filter hook input priority 0; meta l4proto tcp numgen random mod 100 < 4 drop; } }"
+LOSS = "table inet loss { chain in { type filter hook input priority 0; meta l4proto tcp numgen random mod 100 < 4 drop; }; }"
 REQUEST = b"GET /lossy HTTP/1.1\r\nHost: localhost\r\nX-Filler: " + b"f" * 120 + b"\r\n\r\n"
 CALLERS, REQUESTS = 40, 4
 

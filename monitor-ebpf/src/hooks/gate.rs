@@ -143,7 +143,10 @@ pub fn gate_in(ctx: SkBuffContext) -> i32 {
             return PASS; // sent again
         }
         if early > 0 {
-            if (*gate).http.req.phase < phase::BODY {
+            // Bytes that were queued ahead of the gate's first packet went by unseen: what follows them is never sent again.
+            let taken = raw::kernel::<u32>(sk as u64 + config!(tcp_rcv_nxt) as u64).unwrap_or(0);
+            let unseen = taken.wrapping_sub((*gate).next) as i32 > 0;
+            if (*gate).http.req.phase < phase::BODY && !unseen {
                 return DROP;
             }
             (*gate).synced = 0;

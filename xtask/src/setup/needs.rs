@@ -109,6 +109,7 @@ pub const ALL: &[Need] = &[
     Need::new(Servers, "go", Program("go"), "golang-go", "server under test"),
     Need::new(Servers, "curl", Program("curl"), "curl", "client under test"),
     Need::new(Servers, "wrk", Program("wrk"), "wrk", "load generator"),
+    Need::new(Servers, "nft", Program("nft"), "nftables", "drops packets in the tests"),
     Need::new(
         Servers,
         "ab",
