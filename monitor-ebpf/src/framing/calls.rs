@@ -13,7 +13,7 @@ use crate::mode::Calls;
 use crate::scratch::{self, Scratch};
 use crate::{answer, conn, judge, raw};
 
-decision_step!(judge_step, Calls, SCRATCH[]);
+decision_step!(judge_step(), Calls, SCRATCH.get_ptr_mut(0));
 
 impl Driver for Calls {
     #[inline(always)]

@@ -4,30 +4,19 @@ use aya_ebpf::bindings::__sk_buff;
 use monitor_common::http1::Env as _;
 
 use super::records::ingress_request;
-use super::{Driver, Frame, decision_step, drive, fill_from_packet};
+use super::{Driver, Frame, decision_step, drive_packet};
 use crate::judge;
-use crate::maps::{Conn, GATE_SCRATCH, NAMES};
+use crate::maps::{Conn, GATE_SCRATCH};
 use crate::mode::Ingress;
 use crate::scratch::Scratch;
 
-decision_step!(gate_judge_step, Ingress, GATE_SCRATCH[]);
+decision_step!(gate_judge_step(), Ingress, GATE_SCRATCH.get_ptr_mut(0));
 
 impl Driver for Ingress {
-    #[inline(always)]
-    fn fill(frame: &mut Frame<Self>, to: u32, src: u64, n: u32) -> bool {
-        fill_from_packet(frame, to, src, n)
-    }
     #[inline(always)]
     fn request(frame: &mut Frame<Self>) {
         // SAFETY: valid pointers.
         unsafe { judge::begin::<Self>(frame.conn, frame.scratch, frame.stream(), (*frame.cur()).head_at) }
-    }
-    #[inline(always)]
-    fn response(_frame: &mut Frame<Self>) {}
-    #[inline(always)]
-    fn lost(frame: &mut Frame<Self>) {
-        // SAFETY: valid connection.
-        unsafe { (*frame.conn).synced = 0 }
     }
     /// The server's framing sends those of requests that it gets.
     #[inline(always)]
@@ -54,14 +43,6 @@ impl Driver for Ingress {
         }
         Some(true)
     }
-    #[inline(always)]
-    fn next(_frame: &mut Frame<Self>) -> bool {
-        true
-    }
-    #[inline(always)]
-    fn is_through(_frame: &Frame<Self>) -> bool {
-        false
-    }
 }
 
 /// Frames `n` bytes of a packet from byte `offset` on, and decides about the requests whose heads are complete.
@@ -70,12 +51,6 @@ impl Driver for Ingress {
 /// `conn` and `scratch` must be valid, the scratch taken; `skb` the packet of this program.
 #[inline(always)]
 pub unsafe fn gate(conn: *mut Conn, scratch: *mut Scratch, skb: *mut __sk_buff, offset: u32, n: u32) {
-    let Some(names) = NAMES.get_ptr(judge::hosts() * 2) else { return };
     // SAFETY: the caller's promise.
-    unsafe {
-        (*scratch).response = 0;
-        (*scratch).ask.emit = 0;
-        let mut frame = Frame::<Ingress>::new(conn, scratch, names, skb);
-        drive(&mut frame, offset as u64, n);
-    }
+    unsafe { drive_packet::<Ingress>(conn, scratch, skb, offset, n) }
 }

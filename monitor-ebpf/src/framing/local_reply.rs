@@ -4,8 +4,8 @@ use aya_ebpf::bindings::__sk_buff;
 use monitor_common::http1::Env as _;
 
 use super::records::local_reply_request;
-use super::{Driver, Frame, decision_step, drive, fill_from_packet};
-use crate::maps::{ANSWER_SCRATCH, Answer, Conn, NAMES};
+use super::{Driver, Frame, decision_step, drive_packet};
+use crate::maps::{ANSWER_SCRATCH, Answer, Conn};
 use crate::mode::LocalReply;
 use crate::scratch::{NOTHING, Scratch};
 use crate::{answer, judge};
@@ -13,13 +13,9 @@ use crate::{answer, judge};
 /// `Ask::emit`: denied because it came behind a denied request.
 const BEHIND: u32 = 2;
 
-decision_step!(answer_judge_step, LocalReply, ANSWER_SCRATCH[which]);
+decision_step!(answer_judge_step(which), LocalReply, ANSWER_SCRATCH.get_ptr_mut(which));
 
 impl Driver for LocalReply {
-    #[inline(always)]
-    fn fill(frame: &mut Frame<Self>, to: u32, src: u64, n: u32) -> bool {
-        fill_from_packet(frame, to, src, n)
-    }
     #[inline(always)]
     fn request(frame: &mut Frame<Self>) {
         // SAFETY: valid pointers.
@@ -41,13 +37,6 @@ impl Driver for LocalReply {
             judge::begin::<Self>(frame.conn, frame.scratch, stream, (*cur).head_at);
             (*ask).number = (*reply).number;
         }
-    }
-    #[inline(always)]
-    fn response(_frame: &mut Frame<Self>) {}
-    #[inline(always)]
-    fn lost(frame: &mut Frame<Self>) {
-        // SAFETY: valid connection.
-        unsafe { (*frame.conn).synced = 0 }
     }
     #[inline(always)]
     fn reports_parts() -> bool {
@@ -84,14 +73,6 @@ impl Driver for LocalReply {
             Some((*answer).conn.fenced != 0)
         }
     }
-    #[inline(always)]
-    fn next(_frame: &mut Frame<Self>) -> bool {
-        true
-    }
-    #[inline(always)]
-    fn is_through(_frame: &Frame<Self>) -> bool {
-        false
-    }
 }
 
 /// Frames the `n` bytes of a packet; [`crate::scratch::Reply`] says what came of it.
@@ -100,13 +81,9 @@ impl Driver for LocalReply {
 /// `answer` and `scratch` must be valid, the scratch taken; `skb` the packet of this program.
 #[inline(always)]
 pub unsafe fn answer(answer: *mut Answer, scratch: *mut Scratch, skb: *mut __sk_buff, n: u32) {
-    let Some(names) = NAMES.get_ptr(judge::hosts() * 2) else { return };
     // SAFETY: the caller's promise.
     unsafe {
-        (*scratch).response = 0;
-        (*scratch).ask.emit = 0;
         (*scratch).reply.complete = 0;
-        let mut frame = Frame::<LocalReply>::new((&raw mut (*answer).conn).cast(), scratch, names, skb);
-        drive(&mut frame, 0, n);
+        drive_packet::<LocalReply>((&raw mut (*answer).conn).cast(), scratch, skb, 0, n);
     }
 }

@@ -26,7 +26,7 @@ use self::pieces::{
     frame_absorb, frame_credential, frame_find_any, frame_find_lf, frame_headers, frame_hex, frame_line,
     frame_name, frame_param, frame_params, frame_recall, frame_scheme, frame_skip_blanks, frame_trim_blanks,
 };
-use crate::maps::{Conn, count, told};
+use crate::maps::{Conn, NAMES, count, told};
 use crate::mode::Mode;
 use crate::scratch::Scratch;
 use crate::{judge, raw, ring};
@@ -39,16 +39,31 @@ const MAX_TICKS: u32 = 1 << 20;
 const STREAM: usize = offset_of!(http1::Conn, resp) - offset_of!(http1::Conn, req);
 const MEMO: usize = offset_of!(http1::Conn, resp_memo) - offset_of!(http1::Conn, req_memo);
 
-/// Where a mode's bytes come from, and what becomes of what is found in them.
+/// Where a mode's bytes come from, and what becomes of what is found in them. What a mode does not say for itself is right for
+/// packets on their way to a server: one segment, and requests only.
 pub trait Driver: Mode + Sized {
     /// Copies `n` bytes at `src` to window byte `to` (< 64). False if they cannot be read.
-    fn fill(frame: &mut Frame<Self>, to: u32, src: u64, n: u32) -> bool;
+    #[inline(always)]
+    fn fill(frame: &mut Frame<Self>, to: u32, src: u64, n: u32) -> bool {
+        if n == 0 {
+            return false;
+        }
+        let n = raw::some(n, WIN as u32);
+        // SAFETY: at most WIN bytes to one of the first 64 window bytes: inside window and tail. The helper checks the packet's
+        // bounds.
+        unsafe { bpf_skb_load_bytes(frame.skb.cast(), src as u32, frame.window(to, 0).cast(), n) == 0 }
+    }
     /// The head of a request is complete.
     fn request(frame: &mut Frame<Self>);
     /// A final response is complete.
-    fn response(frame: &mut Frame<Self>);
+    #[inline(always)]
+    fn response(_frame: &mut Frame<Self>) {}
     /// Framing was lost.
-    fn lost(frame: &mut Frame<Self>);
+    #[inline(always)]
+    fn lost(frame: &mut Frame<Self>) {
+        // SAFETY: valid connection.
+        unsafe { (*frame.conn).synced = 0 }
+    }
     /// Whether the daemon is sent the parts of heads that leave the window.
     fn reports_parts() -> bool;
     /// One step of the decision in progress.
@@ -59,9 +74,15 @@ pub trait Driver: Mode + Sized {
     /// Does what was decided about the last request. `Some`: whether the driver stops, else goes round again.
     fn settle(frame: &mut Frame<Self>) -> Option<bool>;
     /// The segment is framed: goes on with the next one, or stops (true).
-    fn next(frame: &mut Frame<Self>) -> bool;
+    #[inline(always)]
+    fn next(_frame: &mut Frame<Self>) -> bool {
+        true
+    }
     /// Whether nothing is left to do once the segment is framed, so that the driver need not go round again to see that.
-    fn is_through(frame: &Frame<Self>) -> bool;
+    #[inline(always)]
+    fn is_through(_frame: &Frame<Self>) -> bool {
+        false
+    }
 }
 
 /// One step's view of a connection. The direction is read once a step: pointers and branches that derive from one value let
@@ -153,15 +174,26 @@ unsafe fn drive<M: Driver>(frame: &mut Frame<M>, source: u64, n: u32) {
     }
 }
 
-/// [`Driver::fill`] from a packet.
+/// Frames the requests in `n` bytes of a packet from byte `offset` on.
+///
+/// # Safety
+/// `conn` and `scratch` must be valid, the scratch taken; `skb` the packet of this program.
 #[inline(always)]
-fn fill_from_packet<M: Driver>(frame: &Frame<M>, to: u32, src: u64, n: u32) -> bool {
-    if n == 0 {
-        return false;
+unsafe fn drive_packet<M: Driver>(
+    conn: *mut Conn,
+    scratch: *mut Scratch,
+    skb: *mut __sk_buff,
+    offset: u32,
+    n: u32,
+) {
+    let Some(names) = NAMES.get_ptr(judge::hosts() * 2) else { return };
+    // SAFETY: the caller's promise.
+    unsafe {
+        (*scratch).response = 0;
+        (*scratch).ask.emit = 0;
+        let mut frame = Frame::<M>::new(conn, scratch, names, skb);
+        drive(&mut frame, offset as u64, n);
     }
-    let n = raw::some(n, WIN as u32);
-    // SAFETY: at most WIN bytes to one of the first 64 window bytes: inside window and tail. The helper checks the packet's bounds.
-    unsafe { bpf_skb_load_bytes(frame.skb.cast(), src as u32, frame.window(to, 0).cast(), n) == 0 }
 }
 
 /// Global functions for the steps of decisions, see [`pieces`].
@@ -169,13 +201,11 @@ fn fill_from_packet<M: Driver>(frame: &Frame<M>, to: u32, src: u64, n: u32) -> b
 /// VERIFIER(6.1): `R2 type=mem expected=fp, pkt, pkt_meta, map_key, map_value`: a map's key may not be in memory that a function was
 /// given a pointer to, so each looks its working memory up anew.
 macro_rules! decision_step {
-    ($name:ident, $mode:ident, $scratches:ident[$($index:ident)?]) => {
+    ($name:ident($($argument:ident)?), $mode:ident, $scratch:expr) => {
         #[unsafe(no_mangle)]
         #[inline(never)]
-        extern "C" fn $name(conn: *mut Conn $(, $index: u32)?) -> u32 {
-            #[allow(unused_variables, reason = "the modes with one scratch")]
-            let index = 0u32 $(+ $index)?;
-            let Some(scratch) = $scratches.get_ptr_mut(index) else { return 1 };
+        extern "C" fn $name(conn: *mut Conn $(, $argument: u32)?) -> u32 {
+            let Some(scratch) = $scratch else { return 1 };
             if conn.is_null() {
                 return 1;
             }
