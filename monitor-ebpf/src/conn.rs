@@ -209,7 +209,7 @@ pub unsafe fn number_late_request(conn: *mut Conn, sk: u64, n: u32) {
         if (*conn).joined != 0
             && (*conn).http.shared.req_seq == 0
             && is_tcp(sk)
-            && written(sk) - n as u64 <= 2
+            && written(sk).wrapping_sub(n as u64) <= 2
         {
             (*conn).http.shared.req_seq = u32::MAX;
         }

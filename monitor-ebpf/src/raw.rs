@@ -5,7 +5,7 @@ use aya_ebpf::helpers::generated::{
     bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_probe_read_user, bpf_task_pt_regs,
 };
 use core::mem::{MaybeUninit, size_of};
-use monitor_common::http1::{self, Start, plausible_with as plausible};
+use monitor_common::http1::{self, Start, plausible_with};
 
 use crate::maps::{IOVS, config};
 use crate::scratch::Scratch;
@@ -149,63 +149,6 @@ const MSGHDR_IOV: u64 = 16;
 /// `scratch` must be this CPU's working memory.
 #[inline(always)]
 pub unsafe fn buffers(scratch: *mut Scratch, len: u32) -> Buffers {
-    // SAFETY: the caller's promise.
-    unsafe { locate(scratch, len) }
-}
-
-/// What a buffer begins like: [`monitor_common::http1::Start`].
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn start_of(address: u64, n: u32) -> u32 {
-    let word = if n >= 8 { user::<u64>(address).unwrap_or(0) } else { short_word(address, n) };
-    start_of_word(word, n)
-}
-
-/// The first `n` bytes at `address`, fewer than 8.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn short_word(address: u64, n: u32) -> u64 {
-    first_word(address, if n > 7 { 7 } else { n })
-}
-
-/// [`plausible`] as a function that the verifier checks once.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn start_of_word(word: u64, n: u32) -> u32 {
-    plausible(word, n, |word, n| token_run(word, n) != 0) as u32
-}
-
-/// [`http1::token_run`], likewise.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn token_run(word: u64, n: u32) -> u32 {
-    http1::token_run(word, n) as u32
-}
-
-/// What a buffer begins like.
-#[inline(always)]
-pub fn start(address: u64, n: u32) -> Start {
-    known(start_of(address, n))
-}
-
-/// What the first bytes of a packet look like.
-#[inline(always)]
-pub fn start_in_word(word: u64, n: u32) -> Start {
-    known(start_of_word(word, n))
-}
-
-#[inline(always)]
-fn known(start: u32) -> Start {
-    match start {
-        1 => Start::Request,
-        2 => Start::Response,
-        3 => Start::Tls,
-        _ => Start::No,
-    }
-}
-
-#[inline(always)]
-unsafe fn locate(scratch: *mut Scratch, len: u32) -> Buffers {
     // SAFETY: the helper returns the current task's registers, which the verifier lets a program read.
     let regs = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf().cast()) } as *const u64;
     // SAFETY: within `struct pt_regs`.
@@ -239,6 +182,57 @@ unsafe fn locate(scratch: *mut Scratch, len: u32) -> Buffers {
         // sendfile, splice, tee, vmsplice
         40 | 275 | 276 | 278 => Buffers::UNSEEN,
         _ => Buffers::UNCOVERED,
+    }
+}
+
+/// What a buffer begins like: [`monitor_common::http1::Start`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn start_of(address: u64, n: u32) -> u32 {
+    let word = if n >= 8 { user::<u64>(address).unwrap_or(0) } else { short_word(address, n) };
+    start_of_word(word, n)
+}
+
+/// The first `n` bytes at `address`, fewer than 8.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn short_word(address: u64, n: u32) -> u64 {
+    first_word(address, if n > 7 { 7 } else { n })
+}
+
+/// [`http1::plausible`] as a function that the verifier checks once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn start_of_word(word: u64, n: u32) -> u32 {
+    plausible_with(word, n, |word, n| token_run(word, n) != 0) as u32
+}
+
+/// [`http1::token_run`], likewise.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn token_run(word: u64, n: u32) -> u32 {
+    http1::token_run(word, n) as u32
+}
+
+/// What a buffer begins like.
+#[inline(always)]
+pub fn start(address: u64, n: u32) -> Start {
+    known(start_of(address, n))
+}
+
+/// What the first bytes of a packet look like.
+#[inline(always)]
+pub fn start_in_word(word: u64, n: u32) -> Start {
+    known(start_of_word(word, n))
+}
+
+#[inline(always)]
+fn known(start: u32) -> Start {
+    match start {
+        1 => Start::Request,
+        2 => Start::Response,
+        3 => Start::Tls,
+        _ => Start::No,
     }
 }
 

@@ -40,12 +40,8 @@ pub struct Scratch {
     pub skip: u64,
     /// Time of this call, 0 until somebody asks.
     pub now: u64,
-    /// Address of the call's first segment.
+    /// Address of the segment that was looked up last.
     pub address: u64,
-    /// Its length.
-    pub first: u32,
-    /// Zero.
-    pub pad2: u32,
     /// Framing cursor.
     pub cur: Cur,
     /// The decision in progress.

@@ -139,7 +139,7 @@ pub fn gate_in(ctx: SkBuffContext) -> i32 {
     unsafe {
         let early = segment.sequence.wrapping_sub((*gate).next) as i32;
         let seen = if early < 0 { early.unsigned_abs() } else { 0 };
-        if early < 0 && seen >= segment.len {
+        if seen >= segment.len {
             return PASS; // sent again
         }
         if early > 0 {

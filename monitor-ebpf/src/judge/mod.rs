@@ -300,7 +300,7 @@ unsafe fn of_subject(conn: *mut Conn, scratch: *mut Scratch, ask: *mut Ask) {
                 (*ask).access[opaque(at) as usize & SUBJECT_MASK as usize] = (*found).access | shadow;
                 (*ask).levels = 1;
             }
-            list(ask, found, at);
+            judge_list(ask, found.cast_mut(), at);
         }
         if (*ask).flags & policy_flag::EACH == 0 || !(credential || client) {
             return;
@@ -313,18 +313,12 @@ unsafe fn of_subject(conn: *mut Conn, scratch: *mut Scratch, ask: *mut Ask) {
         }
         let every = (key.direction.wrapping_sub(1) & 1) * 2 + u32::from(client);
         if let Some(found) = EVERY.get_ptr(every) {
-            list(ask, found, at);
+            judge_list(ask, found.cast_mut(), at);
         }
     }
 }
 
-/// Lists the rules of a subject.
-#[inline(always)]
-unsafe fn list(ask: *mut Ask, found: *const Subject, at: u32) {
-    judge_list(ask, found.cast_mut(), at);
-}
-
-/// [`list`] as a function that the verifier checks once.
+/// Lists the rules of a subject. A global function, which the verifier checks once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn judge_list(ask: *mut Ask, found: *mut Subject, at: u32) -> u32 {
