@@ -90,7 +90,11 @@ extern "C" fn conn_peer(sk: u64, cookie: u64, peer: *mut Peer) -> u32 {
         return 0;
     }
     // SAFETY: the verifier proves that the pointer is what it says.
-    unsafe { fill_in(sk, cookie, peer) };
+    unsafe {
+        fill_in(sk, cookie, peer);
+        // last: others read it where it is, and must not take a half for a whole
+        (&raw mut (*peer).known).write_volatile(1);
+    }
     0
 }
 
@@ -115,7 +119,6 @@ unsafe fn fill_in(sk: u64, cookie: u64, peer: *mut Peer) {
     unsafe {
         (*peer).cookie = cookie;
         (*peer).family = family;
-        (*peer).known = 1;
         (*peer).device = raw::kernel::<u32>(sk + config!(sock_device) as u64).unwrap_or(0);
         (*peer).netns = raw::kernel::<u32>(net + config!(net_inum) as u64).unwrap_or(0);
         ((&raw mut (*peer).local).cast::<u64>()).write_volatile(0);
