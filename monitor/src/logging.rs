@@ -2,12 +2,13 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IsTerminal, Write};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::config::LogLevel;
+use crate::threads::lock;
 
 /// Most lines that are held back; older ones are dropped.
 const HELD: usize = 500;
@@ -22,7 +23,7 @@ struct Held {
 static HOLD: Mutex<Held> = Mutex::new(Held { on: false, lines: VecDeque::new() });
 
 fn hold() -> MutexGuard<'static, Held> {
-    HOLD.lock().unwrap_or_else(PoisonError::into_inner)
+    lock(&HOLD)
 }
 
 /// Starts logging. Under systemd the journal adds time stamps, so none are written.

@@ -1,10 +1,16 @@
-//! Threads that may hang.
+//! Threads that may hang, and what threads share.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Time between two looks at a thread that is to end.
 const LOOK: Duration = Duration::from_millis(2);
+
+/// Locks. A thread that panicked is fatal to the daemon anyway; until it stops, the others go on.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Waits for the end of a thread. False when it has not ended within `limit`: it is left to itself then.
 pub fn join_within(thread: JoinHandle<()>, limit: Duration) -> bool {

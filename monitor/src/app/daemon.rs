@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
@@ -20,6 +20,7 @@ use crate::output::NameRow;
 use crate::sensor::{Enforcer, ProgramStats};
 use crate::source::{Source, Tail};
 use crate::state::{self, Names};
+use crate::threads::lock;
 use crate::view::Carrier;
 use crate::view::{
     CapExplanation, CapRow, ConnectionRow, DenialCounts, HookRow, IdentityRow, ProcessRow, RoleRow, RouteRow,
@@ -77,11 +78,6 @@ pub struct Daemon {
     progress: Arc<Progress>,
     became_ready: Notify,
     reload_ok: AtomicBool,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // a thread that panicked is fatal to the daemon anyway; until it stops, the others go on
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Daemon {

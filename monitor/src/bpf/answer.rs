@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::net::IpAddr;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixDatagram;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use aya::maps::{HashMap, MapData, SockHash};
@@ -18,6 +18,7 @@ use super::hooks::{SocketHook, describe, program};
 use super::maps::Plain;
 use crate::address::words;
 use crate::probes::kernel;
+use crate::threads::lock;
 use crate::view::HookRow;
 
 // SAFETY: `repr(C)`, integers only, no padding: any bytes are a value and every byte is initialised.
@@ -40,7 +41,7 @@ pub type Tokens = Arc<Mutex<Option<UnixDatagram>>>;
 
 /// Asks for the answers that wait on a connection.
 pub fn send(tokens: &Tokens, cookie: u64) {
-    let tokens = tokens.lock().unwrap_or_else(PoisonError::into_inner);
+    let tokens = lock(tokens);
     let mut token = [0; 16];
     for (to, from) in token.iter_mut().zip(cookie.to_ne_bytes().iter().cycle()) {
         *to = *from;
@@ -151,7 +152,7 @@ fn pair(ebpf: &mut Ebpf, tokens: &Tokens) -> Result<UnixDatagram> {
     allow(&out, libc::SO_RCVBUFFORCE)?;
     put(ebpf, "TOKENS_IN", &into)?;
     put(ebpf, "TOKENS_OUT", &out)?;
-    *tokens.lock().unwrap_or_else(PoisonError::into_inner) = Some(into);
+    *lock(tokens) = Some(into);
     Ok(out)
 }
 

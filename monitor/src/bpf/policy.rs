@@ -1,6 +1,6 @@
 //! The tables of caps in the kernel: one map each, written entry by entry.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use anyhow::{Context as _, Result};
 use aya::Ebpf;
@@ -16,6 +16,7 @@ use super::maps::{Plain, take};
 use super::pins::{self, CapNames, Earlier};
 use super::worker::Preparer;
 use crate::sensor::{Enforcer, Inherited, Need, NetworkEntry, PathEntry, network_key};
+use crate::threads::lock;
 
 // SAFETY: `repr(C)`, integers only, no padding: any bytes are a value and every byte is initialised.
 unsafe impl aya::Pod for Plain<Rule> {}
@@ -104,10 +105,6 @@ impl Tables {
     fn maps(&self) -> MutexGuard<'_, Maps> {
         lock(&self.maps)
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// An entry that is to go and is not there has gone. Whether it was there.

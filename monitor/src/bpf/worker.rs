@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,7 @@ use super::tls::Probes;
 use super::{answer, fence, hooks};
 use crate::probes::discover::Scan;
 use crate::sensor::{Need, ProgramStats};
+use crate::threads::{join_within, lock};
 use crate::view::HookRow;
 
 /// Longest time between two looks at the statistics.
@@ -186,15 +187,11 @@ impl Drop for Worker {
     fn drop(&mut self) {
         self.events = None;
         if let Some(thread) = self.thread.take()
-            && !crate::threads::join_within(thread, END)
+            && !join_within(thread, END)
         {
             warn!("the thread that attaches programs takes long to end: it is not waited for");
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 struct Job {
