@@ -10,7 +10,7 @@ use aya::{Btf, Ebpf};
 use serde::{Deserialize, Serialize};
 
 use super::hooks::{self, SocketHook, describe};
-use super::{Loaded, Options, tls};
+use super::{Loaded, Options, fence, tls};
 
 /// When a program is loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,7 +58,8 @@ pub fn measure(options: &Options) -> Result<Vec<Verified>> {
     }
     let sends = hooks::sends(&btf);
     programs.push((sends.program, sends.target, Use::Enforce));
-    for program in ["tls_early", "fence_out", "fence_in", "gate_in"] {
+    programs.push(("tls_early", "", Use::Enforce));
+    for (program, _) in fence::FENCES.iter().chain(&fence::GATE) {
         programs.push((program, "", Use::Enforce));
     }
     for program in ["answer_join", "answer_in", "answer_out"] {

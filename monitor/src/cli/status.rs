@@ -41,7 +41,8 @@ fn with_kept(error: anyhow::Error) -> anyhow::Error {
     }
 }
 
-/// Ready, everything works as it should, and no record of a request was lost. What cannot be covered is told, but is no fault of the running daemon.
+/// Ready, everything works as it should, and no record of a request was lost. What cannot be covered is told, but is no fault of
+/// the running daemon.
 fn healthy(status: &Status) -> bool {
     status.ready
         && status.degraded.is_empty()
