@@ -4,6 +4,7 @@
 
 mod files;
 mod readers;
+mod slots;
 
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;

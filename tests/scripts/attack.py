@@ -2,6 +2,7 @@
 goes on until it is killed, unless it is said otherwise.
 """
 import socket
+import struct
 import sys
 import threading
 import time
@@ -24,6 +25,82 @@ def clients(port, count):
             stream.sendall(b"GET /client HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             while stream.recv(65536):
                 pass
+
+
+def from_port(target, port, count):
+    """So many requests with a credential, one connection after the other, from one port; says how many were served."""
+    served = 0
+    for _ in range(int(count)):
+        with socket.socket() as stream:
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            # a reset instead of a port that cannot be used again
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            stream.settimeout(5)
+            stream.bind(("127.0.0.2", int(port)))
+            try:
+                stream.connect(("127.0.0.1", int(target)))
+                stream.sendall(
+                    b"GET /from HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer acme-secret\r\n\r\n"
+                )
+                answer(stream)
+                served += 1
+            except OSError:
+                pass
+    print(f"served {served}", flush=True)
+
+
+def visit(address, port, count):
+    """So many requests to a server; ends by itself once they are answered."""
+    with socket.create_connection((address, int(port))) as stream:
+        for _ in range(int(count)):
+            stream.sendall(b"GET /visit HTTP/1.1\r\nHost: x\r\n\r\n")
+            answer(stream)
+    ready()
+    forever()
+
+
+def hold(port, count):
+    """So many connections to the metrics endpoint that are kept alive, and made again when they are cut."""
+
+    def loop():
+        while True:
+            try:
+                with socket.create_connection(("127.0.0.1", int(port))) as stream:
+                    while True:
+                        stream.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+                        answer(stream)
+                        held.release()
+                        # until it is cut, or for as long as the server waits for a head
+                        stream.settimeout(4)
+                        try:
+                            if not stream.recv(1):
+                                break
+                        except TimeoutError:
+                            pass
+            except OSError:
+                pass
+
+    held = threading.Semaphore(0)
+    for _ in range(int(count)):
+        threading.Thread(target=loop, daemon=True).start()
+    for _ in range(int(count)):
+        held.acquire()
+    ready()
+    forever()
+
+
+def tails(path, count):
+    """So many clients of the control socket that follow the requests and never read any."""
+    held = []
+    for _ in range(int(count)):
+        stream = socket.socket(socket.AF_UNIX)
+        stream.connect(path)
+        stream.sendall(b"GET /v1/tail HTTP/1.1\r\nHost: x\r\n\r\n")
+        # the head of the answer: it is under way
+        stream.recv(12)
+        held.append(stream)
+    ready()
+    forever()
 
 
 def scrape(port, connections):
@@ -109,5 +186,14 @@ def pipes(count):
     forever()
 
 
-KINDS = {"clients": clients, "scrape": scrape, "leases": leases, "pipes": pipes}
+KINDS = {
+    "clients": clients,
+    "from_port": from_port,
+    "hold": hold,
+    "leases": leases,
+    "pipes": pipes,
+    "scrape": scrape,
+    "tails": tails,
+    "visit": visit,
+}
 KINDS[sys.argv[1]](*sys.argv[2:])

@@ -18,6 +18,11 @@ const TCP: u8 = 6;
 const HEADER: usize = 16;
 const REQUEST: usize = 56;
 const ANSWER: usize = 72;
+/// `inet_diag_msg.idiag_uid`.
+const UID: usize = 64;
+/// States of `enum` in `include/net/tcp_states.h`.
+const TCP_ESTABLISHED: u8 = 1;
+const TCP_CLOSE_WAIT: u8 = 8;
 
 /// A TCP socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -192,6 +197,25 @@ impl Diag {
         }
         found.retain(|socket| cookies.contains(&socket.cookie));
         Ok(found)
+    }
+
+    /// The user who owns the end `local` of a connection, `None` when nobody has it open.
+    ///
+    /// # Errors
+    /// When the kernel does not answer.
+    pub fn owner(&mut self, local: SocketAddr, remote: SocketAddr) -> io::Result<Option<u32>> {
+        let plain = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
+        let (local, remote) = (plain(local), plain(remote));
+        let family = if local.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+        let socket = Socket { local: reported(local), remote: reported(remote), ..Socket::any(family) };
+        self.ask(&socket, SOCK_DIAG_BY_FAMILY, 0)?;
+        let mut buffer = [0u8; 4096];
+        let answer = message(self.answer(&mut buffer)?);
+        let Some((SOCK_DIAG_BY_FAMILY, body, _)) = answer else { return Ok(None) };
+        // of a socket that was closed the kernel keeps a rest, which is nobody's
+        let is_open = matches!(body.get(1), Some(&(TCP_ESTABLISHED | TCP_CLOSE_WAIT)));
+        let user = body.get(UID..UID + 4).and_then(|bytes| bytes.try_into().ok()).map(u32::from_ne_bytes);
+        Ok(user.filter(|_| is_open))
     }
 
     fn ask(&mut self, socket: &Socket, request: u16, flags: i32) -> io::Result<()> {

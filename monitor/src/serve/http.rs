@@ -21,14 +21,19 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
+use super::owner;
+use super::slots::{Holder, Slots};
+
 /// Body of every answer.
 pub type Body = BoxBody<Bytes, Infallible>;
 
 /// Bounds of a server.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections at a time; more wait in the listen queue.
+    /// Connections at a time: for one more, whoever holds most gives up the oldest ([`Slots`]).
     pub connections: usize,
+    /// Answers that are being made at a time, whose connections may be gone by now; more wait.
+    pub answers: usize,
     /// Time for a request head to arrive, which also bounds idle keep-alive.
     pub head: Duration,
     /// Time a connection may last, unless it streams.
@@ -49,48 +54,72 @@ pub struct Credentials {
 pub struct Peer {
     /// Credentials, Unix sockets only.
     pub credentials: Option<Credentials>,
-    life: Arc<Life>,
-}
-
-#[derive(Debug, Default)]
-struct Life {
-    streaming: AtomicBool,
-    stop: Notify,
+    streaming: Arc<AtomicBool>,
+    stop: Arc<Notify>,
+    turns: Option<Arc<Semaphore>>,
 }
 
 impl Peer {
     /// Exempts the connection from its lifetime: the handler takes care of the end.
     pub fn stream(&self) {
-        self.life.streaming.store(true, Ordering::Relaxed);
+        self.streaming.store(true, Ordering::Relaxed);
     }
 
     /// Cuts the connection, whatever state it is in.
     pub fn cut(&self) {
-        self.life.stop.notify_one();
+        self.stop.notify_one();
     }
+
+    /// Runs what may take milliseconds off the async workers, once it is its turn. `None` when it panics.
+    pub async fn work<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        let turn = match &self.turns {
+            Some(turns) => Some(Arc::clone(turns).acquire_owned().await.ok()?),
+            None => None,
+        };
+        let work = move || {
+            let done = work();
+            drop(turn); // not when the connection goes
+            done
+        };
+        tokio::task::spawn_blocking(work).await.ok()
+    }
+}
+
+/// A connection that was accepted.
+pub struct Accepted<T> {
+    /// The connection.
+    pub io: T,
+    /// Who is at the other end, Unix sockets only.
+    pub credentials: Option<Credentials>,
+    /// Whose it is.
+    pub holder: Holder,
 }
 
 /// Something that accepts connections.
 pub trait Listen: Send + 'static {
     /// The connection.
     type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;
-    /// The next connection and who is at the other end.
-    fn next(&self) -> impl Future<Output = io::Result<(Self::Io, Option<Credentials>)>> + Send;
+    /// The next connection.
+    fn next(&self) -> impl Future<Output = io::Result<Accepted<Self::Io>>> + Send;
 }
 
 impl Listen for TcpListener {
     type Io = tokio::net::TcpStream;
-    async fn next(&self) -> io::Result<(Self::Io, Option<Credentials>)> {
-        self.accept().await.map(|(stream, _)| (stream, None))
+    async fn next(&self) -> io::Result<Accepted<Self::Io>> {
+        let (io, peer) = self.accept().await?;
+        let user = io.local_addr().ok().and_then(|local| owner::of(local, peer));
+        let holder = user.map_or_else(|| Holder::of(peer.ip()), Holder::User);
+        Ok(Accepted { io, credentials: None, holder })
     }
 }
 
 impl Listen for UnixListener {
     type Io = tokio::net::UnixStream;
-    async fn next(&self) -> io::Result<(Self::Io, Option<Credentials>)> {
-        let (stream, _) = self.accept().await?;
-        let found = stream.peer_cred()?;
-        Ok((stream, Some(Credentials { uid: found.uid(), pid: found.pid() })))
+    async fn next(&self) -> io::Result<Accepted<Self::Io>> {
+        let (io, _) = self.accept().await?;
+        let found = io.peer_cred()?;
+        let credentials = Some(Credentials { uid: found.uid(), pid: found.pid() });
+        Ok(Accepted { io, credentials, holder: Holder::User(found.uid()) })
     }
 }
 
@@ -101,27 +130,28 @@ where
     H: Fn(Peer, Request<Incoming>) -> F + Clone + Send + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
-    let slots = Arc::new(Semaphore::new(limits.connections));
+    let mut slots = Slots::new(limits.connections);
+    let turns = Arc::new(Semaphore::new(limits.answers));
     let mut running = JoinSet::new();
     loop {
-        while running.try_join_next().is_some() {}
-        let accepted = async {
-            // a slot first: without one the connection stays in the listen queue
-            let slot = Arc::clone(&slots).acquire_owned().await.ok()?;
-            Some((slot, listener.next().await))
-        };
-        let (slot, accepted) = tokio::select! {
+        let accepted = tokio::select! {
             _ = shutdown.wait_for(|down| *down) => break,
-            Some(accepted) = accepted => accepted,
-            else => break,
+            Some(ended) = running.join_next() => {
+                if let Ok(number) = ended {
+                    slots.give_back(number);
+                }
+                continue;
+            }
+            accepted = listener.next() => accepted,
         };
         match accepted {
-            Ok((io, credentials)) => {
-                let peer = Peer { credentials, life: Arc::default() };
+            Ok(Accepted { io, credentials, holder }) => {
+                let peer = Peer { credentials, turns: Some(Arc::clone(&turns)), ..Peer::default() };
+                let number = slots.take(holder, Arc::clone(&peer.stop));
                 let (handler, shutdown) = (handler.clone(), shutdown.clone());
                 running.spawn(async move {
                     connection(io, peer, limits, shutdown, handler).await;
-                    drop(slot);
+                    number
                 });
             }
             Err(error) => {
@@ -147,7 +177,7 @@ async fn connection<I, H, F>(
     H: Fn(Peer, Request<Incoming>) -> F,
     F: Future<Output = Response<Body>>,
 {
-    let life = Arc::clone(&peer.life);
+    let (streaming, stop) = (Arc::clone(&peer.streaming), Arc::clone(&peer.stop));
     let service = service_fn(move |request| {
         let answer = handler(peer.clone(), request);
         async move { Ok::<_, Infallible>(answer.await) }
@@ -172,11 +202,11 @@ async fn connection<I, H, F>(
             }
             () = lifetime.as_mut(), if !expired => {
                 expired = true;
-                if !life.streaming.load(Ordering::Relaxed) {
+                if !streaming.load(Ordering::Relaxed) {
                     return;
                 }
             }
-            () = life.stop.notified() => return,
+            () = stop.notified() => return,
         }
     }
 }

@@ -2,24 +2,27 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use hyper::body::Incoming;
+use hyper::body::{Bytes, Incoming};
 use hyper::header::{ALLOW, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Mutex, watch};
 
-use super::http::{self, Body, Limits};
+use super::http::{self, Body, Limits, Peer};
 use crate::metrics::render;
 use crate::source::Source;
 
 /// Bounds of the endpoint.
 const LIMITS: Limits =
-    Limits { connections: 32, head: Duration::from_secs(10), lifetime: Duration::from_mins(5) };
-/// Scrapes at a time; more are told to come back.
-const SCRAPES: usize = 4;
+    Limits { connections: 32, answers: 4, head: Duration::from_secs(10), lifetime: Duration::from_mins(5) };
+/// The text is made anew for whoever asks after so long.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// The text that was made last, and when. Whoever asks while it is made waits for it.
+type Last = Arc<Mutex<Option<(Instant, Bytes)>>>;
 
 /// Binds the endpoint.
 ///
@@ -37,16 +40,17 @@ pub async fn bind(listen: SocketAddr) -> anyhow::Result<TcpListener> {
 
 /// Serves until `shutdown` becomes true.
 pub async fn serve(listener: TcpListener, source: Arc<dyn Source>, shutdown: watch::Receiver<bool>) {
-    let scrapes = Arc::new(Semaphore::new(SCRAPES));
-    http::serve(listener, LIMITS, shutdown, move |_, request| {
-        handle(Arc::clone(&source), Arc::clone(&scrapes), request)
+    let last = Last::default();
+    http::serve(listener, LIMITS, shutdown, move |peer, request| {
+        handle(Arc::clone(&source), Arc::clone(&last), peer, request)
     })
     .await;
 }
 
 async fn handle(
     source: Arc<dyn Source>,
-    scrapes: Arc<Semaphore>,
+    last: Last,
+    peer: Peer,
     request: Request<Incoming>,
 ) -> Response<Body> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
@@ -55,35 +59,37 @@ async fn handle(
         return refused;
     }
     match request.uri().path() {
-        "/metrics" => {
-            let Ok(turn) = scrapes.try_acquire_owned() else {
-                return http::text(StatusCode::SERVICE_UNAVAILABLE, "too many scrapes at a time\n");
-            };
-            let text = tokio::task::spawn_blocking(move || {
-                let text = render(&source.metrics());
-                drop(turn);
-                text
-            });
-            match text.await.context("scrape").and_then(|text| text) {
-                Ok(text) => http::answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text),
-                Err(error) => {
-                    tracing::error!("{error:#}");
-                    http::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}\n"))
-                }
+        "/metrics" => match scrape(source, &last, &peer).await {
+            Ok(text) => http::answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text),
+            Err(error) => {
+                tracing::error!("{error:#}");
+                http::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}\n"))
             }
-        }
+        },
         "/healthz" => http::text(StatusCode::OK, "ok\n"),
-        "/readyz" => match tokio::task::spawn_blocking(move || source.missing()).await {
-            Ok(missing) if missing.is_empty() => http::text(StatusCode::OK, "ready\n"),
-            Ok(missing) => http::text(
+        "/readyz" => match peer.work(move || source.missing()).await {
+            Some(missing) if missing.is_empty() => http::text(StatusCode::OK, "ready\n"),
+            Some(missing) => http::text(
                 StatusCode::SERVICE_UNAVAILABLE,
                 format!("not ready: {}\n", missing.join("\nnot ready: ")),
             ),
-            Err(_) => http::text(StatusCode::INTERNAL_SERVER_ERROR, "cannot tell\n"),
+            None => http::text(StatusCode::INTERNAL_SERVER_ERROR, "cannot tell\n"),
         },
         "/" => http::answer(StatusCode::OK, "text/html; charset=utf-8", PAGE),
         _ => http::text(StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n"),
     }
+}
+
+async fn scrape(source: Arc<dyn Source>, last: &Last, peer: &Peer) -> anyhow::Result<Bytes> {
+    let mut last = last.lock().await;
+    if let Some((made, text)) = &*last
+        && made.elapsed() < FRESH
+    {
+        return Ok(text.clone());
+    }
+    let text = Bytes::from(peer.work(move || render(&source.metrics())).await.context("scrape")??);
+    *last = Some((Instant::now(), text.clone()));
+    Ok(text)
 }
 
 const PAGE: &str = "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Weir</title></head><body>\

@@ -5,3 +5,5 @@
 pub mod control;
 mod http;
 pub mod metrics;
+mod owner;
+mod slots;

@@ -63,36 +63,40 @@ async fn route(
 ) -> Answer {
     let query = request.uri().query().unwrap_or_default().to_owned();
     match (request.method(), request.uri().path()) {
-        (&Method::GET, "/v1/status") => blocking(move || json(&source.status())).await,
+        (&Method::GET, "/v1/status") => blocking(&peer, move || json(&source.status())).await,
         (&Method::GET, "/v1/identities") => {
-            blocking(move || rows(&query, |most| source.identities(most))).await
+            blocking(&peer, move || rows(&query, |most| source.identities(most))).await
         }
-        (&Method::GET, "/v1/processes") => blocking(move || rows(&query, |_| source.processes())).await,
-        (&Method::GET, "/v1/routes") => blocking(move || rows(&query, |_| source.routes())).await,
-        (&Method::GET, "/v1/connections") => blocking(move || rows(&query, |_| source.connections())).await,
-        (&Method::GET, "/v1/caps") => blocking(move || rows(&query, |_| source.caps())).await,
-        (&Method::GET, "/v1/roles") => blocking(move || rows(&query, |_| source.roles())).await,
+        (&Method::GET, "/v1/processes") => {
+            blocking(&peer, move || rows(&query, |_| source.processes())).await
+        }
+        (&Method::GET, "/v1/routes") => blocking(&peer, move || rows(&query, |_| source.routes())).await,
+        (&Method::GET, "/v1/connections") => {
+            blocking(&peer, move || rows(&query, |_| source.connections())).await
+        }
+        (&Method::GET, "/v1/caps") => blocking(&peer, move || rows(&query, |_| source.caps())).await,
+        (&Method::GET, "/v1/roles") => blocking(&peer, move || rows(&query, |_| source.roles())).await,
         (&Method::GET, "/v1/caps/explain") => {
             let asked = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "identity");
             let Some((_, identity)) = asked else {
                 return Err(Refused(StatusCode::BAD_REQUEST, "name an `identity`".into()));
             };
             let identity = identity.into_owned();
-            blocking(move || json(&source.explain_caps(&identity))).await
+            blocking(&peer, move || json(&source.explain_caps(&identity))).await
         }
         (&Method::POST, "/v1/caps") => {
             let who = may_change(&peer)?;
             let change: Change = parse(request).await?;
-            blocking(move || {
+            let uid = peer.credentials.map(|who| who.uid);
+            blocking(&peer, move || {
                 let rows = source.change_cap(&change).map_err(|why| Refused(StatusCode::CONFLICT, why))?;
                 let exe = who.and_then(|pid| std::fs::read_link(format!("/proc/{pid}/exe")).ok());
-                let uid = peer.credentials.map(|who| who.uid);
                 tracing::info!(target: "audit", ?change, pid = who, uid, ?exe, "cap changed through the control socket");
                 json(&rows)
             })
             .await
         }
-        (&Method::GET, "/v1/names") => blocking(move || rows(&query, |_| source.names())).await,
+        (&Method::GET, "/v1/names") => blocking(&peer, move || rows(&query, |_| source.names())).await,
         (&Method::GET, "/v1/tail") => {
             let filter = Filter::from_query(&query).map_err(|why| Refused(StatusCode::BAD_REQUEST, why))?;
             Ok(tail::start(source, filter, peer, shutdown))
@@ -100,7 +104,7 @@ async fn route(
         (&Method::GET, "/v1/recent") => {
             let since = recent::since(&query).map_err(|why| Refused(StatusCode::BAD_REQUEST, why))?;
             let asked = Arc::clone(&source);
-            let span = tokio::task::spawn_blocking(move || asked.span(since)).await.ok().flatten();
+            let span = peer.work(move || asked.span(since)).await.flatten();
             let none =
                 "no history is kept: set `[history] requests`, or record requests with `weir tail -o jsonl`";
             let span = span.ok_or_else(|| Refused(StatusCode::CONFLICT, none.into()))?;
@@ -109,7 +113,7 @@ async fn route(
         (&Method::POST, "/v1/identity/name") => {
             let who = may_change(&peer)?;
             let NameRequest { identity, name } = parse(request).await?;
-            blocking(move || {
+            blocking(&peer, move || {
                 source
                     .set_name(&identity, name.as_deref())
                     .map_err(|why| Refused(StatusCode::CONFLICT, why))?;
@@ -121,7 +125,7 @@ async fn route(
         (&Method::POST, "/v1/identity/hash") => {
             may_change(&peer)?;
             let HashRequest { carrier, name, secret } = parse(request).await?;
-            blocking(move || {
+            blocking(&peer, move || {
                 let identity = source
                     .fingerprint(carrier, &name, secret.as_bytes())
                     .ok_or_else(|| Refused(StatusCode::BAD_REQUEST, "that is no credential".into()))?;
@@ -167,9 +171,9 @@ fn may_change(peer: &Peer) -> Result<Option<i32>, Refused> {
     }
 }
 
-/// Runs what may take milliseconds off the async workers.
-async fn blocking(work: impl FnOnce() -> Answer + Send + 'static) -> Answer {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| {
+/// Answers with what may take milliseconds.
+async fn blocking(peer: &Peer, work: impl FnOnce() -> Answer + Send + 'static) -> Answer {
+    peer.work(work).await.unwrap_or_else(|| {
         Err(Refused(StatusCode::INTERNAL_SERVER_ERROR, "the daemon failed to answer".into()))
     })
 }

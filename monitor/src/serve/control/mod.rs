@@ -23,7 +23,7 @@ use crate::source::Source;
 
 /// Bounds of the control socket.
 const LIMITS: Limits =
-    Limits { connections: 64, head: Duration::from_secs(10), lifetime: Duration::from_mins(1) };
+    Limits { connections: 64, answers: 8, head: Duration::from_secs(10), lifetime: Duration::from_mins(1) };
 
 /// Serves until `shutdown` becomes true; the socket file is removed at the end.
 pub async fn serve(socket: ControlSocket, source: Arc<dyn Source>, shutdown: watch::Receiver<bool>) {
