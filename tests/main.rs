@@ -17,6 +17,7 @@ mod attacks;
 mod attribution;
 mod budget;
 mod caps;
+mod differential;
 mod framing;
 mod harness;
 mod identity;

@@ -1,6 +1,8 @@
-// A net/http server that writes one line to standard output per request, and a client:
+// A net/http server that writes one line to standard output per request ("handled": the client's address and the target,
+// before the body is read), and a client:
 //
 //	peer serve
+//	peer handled
 //	peer call URL COUNT
 package main
 
@@ -17,9 +19,20 @@ import (
 )
 
 func main() {
-	if os.Args[1] == "serve" {
-		serve()
-		return
+	switch os.Args[1] {
+	case "serve":
+		serve(func(w http.ResponseWriter, r *http.Request) {
+			io.Copy(io.Discard, r.Body)
+			io.WriteString(w, "ok\n")
+			os.Stdout.WriteString(r.Method + " " + r.URL.Path + "\n")
+		})
+	case "handled":
+		serve(func(w http.ResponseWriter, r *http.Request) {
+			client, _, _ := net.SplitHostPort(r.RemoteAddr)
+			os.Stdout.WriteString(fmt.Sprintf("%s %+q\n", client, r.RequestURI))
+			io.Copy(io.Discard, r.Body)
+			io.WriteString(w, "handled\n")
+		})
 	}
 	count, err := strconv.Atoi(os.Args[3])
 	if err != nil {
@@ -29,17 +42,15 @@ func main() {
 	fmt.Printf("DONE %d\n", count)
 }
 
-func serve() {
+func serve(handler http.HandlerFunc) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		log.Fatal(err)
 	}
 	fmt.Fprintf(os.Stderr, "LISTEN %d\n", listener.Addr().(*net.TCPAddr).Port)
-	log.Fatal(http.Serve(listener, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		io.Copy(io.Discard, r.Body)
-		io.WriteString(w, "ok\n")
-		os.Stdout.WriteString(r.Method + " " + r.URL.Path + "\n")
-	})))
+	// What it says about clients that it refuses would stand where the port is looked for.
+	server := &http.Server{Handler: handler, ErrorLog: log.New(io.Discard, "", 0)}
+	log.Fatal(server.Serve(listener))
 }
 
 // call makes count requests, eight at a time: gets, and posts whose body holds a request line.

@@ -7,6 +7,7 @@ mod apt;
 pub mod kernels;
 mod linker;
 mod needs;
+mod python;
 
 use anyhow::{Result, bail};
 
@@ -59,6 +60,7 @@ pub fn ensure(tier: Tier) -> Result<()> {
             }
             Missing::Need(_) => {}
             Missing::Linker => linker::install()?,
+            Missing::PythonServers => python::install()?,
             Missing::Kernel(kernel) => kernels::fetch(kernel)?,
         }
     }
@@ -69,6 +71,7 @@ pub fn ensure(tier: Tier) -> Result<()> {
 enum Missing {
     Need(&'static Need),
     Linker,
+    PythonServers,
     Kernel(&'static kernels::Kernel),
 }
 
@@ -76,7 +79,7 @@ impl Missing {
     fn package(&self) -> Option<&'static str> {
         match self {
             Self::Need(need) => Some(need.package),
-            Self::Linker | Self::Kernel(_) => None,
+            Self::Linker | Self::PythonServers | Self::Kernel(_) => None,
         }
     }
 }
@@ -87,6 +90,9 @@ fn missing(tier: Tier) -> Vec<Missing> {
     let mut missing = needs.filter(|need| !need.is_met()).map(Missing::Need).collect::<Vec<_>>();
     if !linker::is_installed() {
         missing.push(Missing::Linker);
+    }
+    if tier >= Tier::Servers && !python::is_installed() {
+        missing.push(Missing::PythonServers);
     }
     if tier >= Tier::Test {
         missing.extend(kernels::ALL.iter().filter(|kernel| !kernel.is_there()).map(Missing::Kernel));
@@ -101,6 +107,9 @@ fn advice(missing: &[Missing]) -> String {
         Missing::Need(need) => format!("  {:<20} {} (Debian 12: {})", need.name, need.why, need.package),
         Missing::Linker => {
             format!("  {:<20} links the kernel-side programs ({})", "bpf-linker", linker::COMMAND)
+        }
+        Missing::PythonServers => {
+            format!("  {:<20} servers under test, at {}", "Python packages", python::environment().display())
         }
         Missing::Kernel(kernel) => {
             format!(

@@ -105,6 +105,14 @@ pub const ALL: &[Need] = &[
     .on_debian(),
     Need::new(Servers, "nginx", Program("nginx"), "nginx-light", "server under test"),
     Need::new(Servers, "python3", File("/usr/bin/python3"), "python3", "server and client under test"),
+    Need::new(
+        Servers,
+        "python3 venv",
+        File("/usr/lib/python3.11/ensurepip/__init__.py"),
+        "python3-venv",
+        "environment of the Python servers under test",
+    )
+    .on_debian(),
     Need::new(Servers, "node", Program("node"), "nodejs", "server and client under test"),
     Need::new(Servers, "go", Program("go"), "golang-go", "server under test"),
     Need::new(Servers, "curl", Program("curl"), "curl", "client under test"),
