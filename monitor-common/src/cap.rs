@@ -171,6 +171,8 @@ pub mod reason {
     pub const CREDENTIALS: u8 = 3;
     /// None: the socket of a connection that was denied before has become known.
     pub const SOCKET: u8 = 4;
+    /// It cannot be framed, or servers disagree on where it ends.
+    pub const FRAMING: u8 = 5;
 }
 
 /// The only entry of `POLICY`: what there is to decide, so that nothing is looked up for what is not configured.
@@ -215,6 +217,10 @@ pub mod policy_flag {
     pub const KEEP: u32 = 2048;
     /// There are rules or access levels that deny inbound requests, gated or not.
     pub const DENIES: u32 = 4096;
+    /// Inbound bytes that cannot be framed are denied, where it is known that HTTP is served.
+    pub const UNFRAMED_DENIED: u32 = 8192;
+    /// Inbound requests that were not framed are charged to nobody.
+    pub const UNFRAMED_FREE: u32 = 16384;
 }
 
 /// Key of `ACCESS`: a longest-prefix match on role and path, so the data is the role's number in network order, then the path.

@@ -94,14 +94,16 @@ pub mod request_flag {
     pub const JOINED: u16 = 8;
     /// HTTP/1.0.
     pub const V10: u16 = 16;
-    /// Framing was ambiguous (RFC 9112 section 6.3): two Content-Lengths, or Content-Length with Transfer-Encoding.
+    /// Servers disagree on where it ends (RFC 9112 section 6.3): [`crate::http1::flag::is_ambiguous`].
     pub const AMBIGUOUS: u16 = 32;
-    /// Bare LF or obsolete line folding.
+    /// Bare LF, obsolete line folding, or an odd request line.
     pub const LAX: u16 = 64;
     /// `Upgrade` was requested.
     pub const UPGRADE: u16 = 128;
     /// More credentials than [`super::CREDS`].
     pub const MORE_CREDS: u16 = 256;
+    /// Not framed: the server has answered a request that was not recognised as one, or bytes were refused that are none.
+    pub const UNFRAMED: u16 = 512;
 }
 
 /// Flags of [`Response`] and [`Close`].

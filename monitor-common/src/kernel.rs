@@ -108,6 +108,8 @@ pub struct Config {
     pub sock_socket: u32,
     /// `file.f_flags` (u32).
     pub file_flags: u32,
+    /// `sock.sk_uid` (u32): whose socket it is.
+    pub sock_uid: u32,
     /// Number of excluded executables.
     pub excluded: u32,
     /// The daemon's own process: its sockets are never observed.
@@ -145,6 +147,20 @@ pub struct ListenerKey {
     /// Its address as two words in memory order (IPv4 mapped), zero for any.
     pub address: [u64; 2],
     /// Its port.
+    pub port: u64,
+}
+
+/// An end of connections at which HTTP is served. Whose socket it is belongs to it: a port that is free can be anybody's next.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ServedKey {
+    /// Its address as two words in memory order (IPv4 mapped).
+    pub address: [u64; 2],
+    /// Network namespace.
+    pub netns: u32,
+    /// User.
+    pub uid: u32,
+    /// Port.
     pub port: u64,
 }
 

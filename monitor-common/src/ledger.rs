@@ -58,6 +58,10 @@ pub enum Counter {
     NoBucket,
     /// Ring full: a verdict record. The verdict itself was enforced and counted.
     LostVerdict,
+    /// Inbound requests that were not framed: answered all the same, or refused. They are in the totals.
+    Unframed,
+    /// Directions of connections whose framing was lost and found again.
+    FramedAgain,
 }
 
 impl Counter {

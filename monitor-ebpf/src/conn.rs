@@ -7,10 +7,10 @@ use aya_ebpf::helpers::generated::{
 use monitor_common::cap;
 use monitor_common::event::{self, cred, role, transport};
 use monitor_common::http1::phase;
-use monitor_common::kernel::FileKey;
+use monitor_common::kernel::{FileKey, ServedKey};
 use monitor_common::ledger::Counter;
 
-use crate::maps::{Conn, EXCLUDED, Peer, config, told};
+use crate::maps::{Conn, EXCLUDED, Peer, SERVED, config, told};
 use crate::mode::Mode;
 use crate::scratch::Scratch;
 use crate::{raw, ring};
@@ -126,6 +126,8 @@ unsafe fn fill_in(sk: u64, cookie: u64, peer: *mut Peer) {
         (*peer).local_port = 0;
         (*peer).remote_port = 0;
         (*peer).pad = 0;
+        (*peer).uid = raw::kernel::<u32>(sk + config!(sock_uid) as u64).unwrap_or(0);
+        (*peer).pad2 = 0;
         if family == AF_UNIX {
             let cred = raw::kernel::<u64>(sk + config!(sock_peer_cred) as u64).unwrap_or(0);
             let uid = raw::kernel::<u32>(cred + config!(cred_uid) as u64).unwrap_or(u32::MAX);
@@ -178,16 +180,22 @@ fn taken(sk: u64) -> i64 {
 /// corrects the framing.)
 #[inline(always)]
 pub fn is_in_first_upload(sk: u64, n: u32, receives: bool) -> bool {
+    conn_in_first_upload(raw::number(sk as *const _), n, receives as u32) != 0
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn conn_in_first_upload(sk: u64, n: u32, receives: u32) -> u32 {
     if !is_tcp(sk) {
-        return false;
+        return 0;
     }
-    if receives {
+    if receives != 0 {
         let sent = raw::kernel::<u64>(sk + config!(tcp_sent) as u64).unwrap_or(1);
         // one more is the FIN
-        return sent == 0 && taken(sk) > n as i64 + 1;
+        return (sent == 0 && taken(sk) > n as i64 + 1) as u32;
     }
     let received = raw::kernel::<u64>(sk + config!(tcp_received) as u64).unwrap_or(0);
-    received == 0 && written(sk) > n as u64 + 2
+    (received == 0 && written(sk) > n as u64 + 2) as u32
 }
 
 /// Sequence numbers of a TCP socket that its process has used so far: its bytes, the SYN of a connection that it made, and the FIN
@@ -219,6 +227,18 @@ pub unsafe fn number_late_request(conn: *mut Conn, sk: u64, n: u32) {
     }
 }
 
+/// Whether the `n` bytes that were received are the first ones of their connection.
+#[inline(always)]
+pub fn is_beginning(sk: u64, n: u32) -> bool {
+    conn_is_beginning(raw::number(sk as *const _), n) != 0
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn conn_is_beginning(sk: u64, n: u32) -> u32 {
+    (is_tcp(sk) && taken(sk) <= n as i64 + 1) as u32
+}
+
 /// Whether this is the daemon's own traffic, or a client of its control socket or metrics port.
 #[inline(always)]
 pub fn is_own(sk: u64) -> bool {
@@ -244,6 +264,84 @@ pub fn is_own(sk: u64) -> bool {
     local == remote || (remote & 0xff) == 127
 }
 
+/// Whether a server has answered in HTTP at this end of `sk`: what comes in there is HTTP, whatever it looks like.
+#[inline(always)]
+pub fn serves_http(sk: u64) -> bool {
+    conn_serves_http(raw::number(sk as *const _)) != 0
+}
+
+/// [`serves_http`] of a socket that is a number already.
+#[inline(always)]
+pub fn serves_http_at(sk: u64) -> bool {
+    conn_serves_http(sk) != 0
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn conn_serves_http(sk: u64) -> u32 {
+    let net = raw::kernel::<u64>(sk + config!(sock_net) as u64).unwrap_or(0);
+    let key = ServedKey {
+        address: local_address(sk),
+        netns: raw::kernel::<u32>(net + config!(net_inum) as u64).unwrap_or(0),
+        uid: raw::kernel::<u32>(sk + config!(sock_uid) as u64).unwrap_or(0),
+        port: raw::kernel::<u16>(sk + config!(sock_num) as u64).unwrap_or(0) as u64,
+    };
+    SERVED.get_ptr(&key).is_some() as u32
+}
+
+/// The server of `conn` has answered in HTTP.
+///
+/// # Safety
+/// `conn` must be valid.
+#[inline(always)]
+pub unsafe fn has_served(conn: *mut Conn) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if (*conn).served == 0 && (*conn).role == role::INBOUND {
+            (*conn).served = 1;
+            conn_end(conn, 1);
+        }
+    }
+}
+
+/// Whether a server has answered in HTTP at the end of `conn`.
+///
+/// # Safety
+/// `conn` must be valid.
+#[inline(always)]
+pub unsafe fn serves_http_to(conn: *mut Conn) -> bool {
+    conn_end(conn, 0) != 0
+}
+
+/// Looks the end of a connection up in `SERVED`, where `learn` puts it in. 1 when it was there.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn conn_end(conn: *mut Conn, learn: u32) -> u32 {
+    if conn.is_null() {
+        return 0;
+    }
+    // SAFETY: the verifier proves that the pointer is what it says.
+    let key = unsafe {
+        let peer = &raw const (*conn).peer;
+        if (*peer).local_port == 0 {
+            return 0;
+        }
+        ServedKey {
+            address: (*peer).local,
+            netns: (*peer).netns,
+            uid: (*peer).uid,
+            port: (*peer).local_port as u64,
+        }
+    };
+    if SERVED.get_ptr(&key).is_some() {
+        return 1;
+    }
+    if learn != 0 {
+        let _ = SERVED.insert(&key, &1, 0);
+    }
+    0
+}
+
 /// Sets up a new plaintext connection; its memory is zero.
 ///
 /// # Safety
@@ -257,6 +355,11 @@ pub unsafe fn open(conn: *mut Conn, sk: u64, cookie: u64, role: u8) {
         (*conn).transport = if (*conn).peer.family == AF_UNIX { transport::UNIX } else { transport::TCP };
         (*conn).role = role;
         (*conn).client = client_key(&raw const (*conn).peer);
+        if role == role::INBOUND {
+            let served = conn_end(conn, 0) as u8;
+            (*conn).served = served;
+            (*conn).http.req.proven = served;
+        }
     }
 }
 
@@ -271,6 +374,7 @@ pub unsafe fn go_on(ahead: *mut Conn, conn: *mut Conn) {
         (*ahead).http.req.phase = phase::START;
         (*ahead).http.req.carry = 0;
         (*ahead).http.req.open = 0;
+        (*ahead).http.req.proven = 1;
         (*ahead).http.shared = (*conn).http.shared;
     }
 }

@@ -10,7 +10,9 @@ use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, SockHash};
 use monitor_common::answer::Text;
 use monitor_common::cap::{self, Bucket, BucketKey, Policy, Rule, Subject, SubjectKey};
 use monitor_common::http1::{self, Names};
-use monitor_common::kernel::{Config, FileKey, IdentityCount, IdentityKey, ListenerKey, RINGS_MAX, TlsKey};
+use monitor_common::kernel::{
+    Config, FileKey, IdentityCount, IdentityKey, ListenerKey, RINGS_MAX, ServedKey, TlsKey,
+};
 use monitor_common::ledger::Counter;
 use monitor_common::path;
 
@@ -51,8 +53,10 @@ pub struct Mark {
     pub last: u8,
     /// 1 when its denied callers are answered: see [`crate::hooks::answer`].
     pub answered: u8,
+    /// 1 when the first bytes that were looked at were the first that came in.
+    pub whole: u8,
     /// Zero.
-    pub pad: [u8; 4],
+    pub pad: [u8; 3],
 }
 
 /// States of a [`Mark`].
@@ -91,6 +95,10 @@ pub struct Peer {
     pub pad: u8,
     /// Interface that the socket is bound to, 0 for none.
     pub device: u32,
+    /// User whose socket it is.
+    pub uid: u32,
+    /// Zero.
+    pub pad2: u32,
 }
 
 /// Everything about one HTTP connection.
@@ -128,8 +136,10 @@ pub struct Conn {
     pub fenced: u8,
     /// As in [`Mark`].
     pub answered: u8,
-    /// Zero.
-    pub pad: [u8; 2],
+    /// 1 once its end is in [`SERVED`].
+    pub served: u8,
+    /// 1 when bytes of it went by unseen, so that its caller is not to blame for what was not framed.
+    pub blind: u8,
     /// Bytes of requests that were framed before they were sent: the next ones that are.
     pub ahead: u32,
     /// Number of the request that was denied.
@@ -295,6 +305,9 @@ pub static TOKENS_OUT: SockHash<u64> = SockHash::with_max_entries(1, 0);
 /// Responses by rule, then the one for access levels.
 #[map]
 pub static TEXTS: Array<Text> = Array::with_max_entries(cap::RULES + 1, 0);
+/// Ends of connections at which a server has answered in HTTP.
+#[map]
+pub static SERVED: LruHashMap<ServedKey, u32> = LruHashMap::with_max_entries(4_096, 0);
 /// Time until which somebody is taken to be over a cap.
 #[map]
 pub static OVER: Array<u64> = Array::with_max_entries(1, 0);

@@ -210,7 +210,7 @@ pub struct RequestRecord {
     /// The cap that refused it; empty otherwise.
     #[serde(default)]
     pub cap: String,
-    /// Why it was refused: `cap`, `access` or `credentials`; empty otherwise.
+    /// Why it was refused: `cap`, `access`, `credentials` or `framing`; empty otherwise.
     #[serde(default)]
     pub reason: String,
     /// `ambiguous`, `lax`, `joined`, `truncated`: what was odd about it.
@@ -505,12 +505,15 @@ pub struct DenialCounts {
     pub access: u64,
     /// More credentials than are told apart.
     pub credentials: u64,
+    /// Bytes that cannot be framed.
+    #[serde(default)]
+    pub framing: u64,
 }
 
 impl DenialCounts {
     /// All of them.
     pub fn sum(&self) -> u64 {
-        self.cap + self.access + self.credentials
+        self.cap + self.access + self.credentials + self.framing
     }
 }
 

@@ -8,6 +8,7 @@ pub mod load;
 mod packets;
 mod rates;
 mod shown;
+mod unframed;
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::process::Command;

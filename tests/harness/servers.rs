@@ -149,7 +149,7 @@ pub fn nginx_with(location: &str, tls: Option<&Certificate>) -> Server {
     let mut conf = format!(
         "user root;\ndaemon off;\nworker_processes 2;\npid {path}/pid;\nerror_log {path}/error.log warn;\n\
          worker_rlimit_nofile 8192;\nevents {{ worker_connections 4096; }}\nhttp {{\n\
-         log_format short '$status $request_method';\naccess_log {path}/requests.log short;\n\
+         log_format short '$status $request_method $uri';\naccess_log {path}/requests.log short;\n\
          keepalive_requests 100000000;\nclient_body_temp_path {path}/body;\nproxy_temp_path {path}/proxy;\n\
          fastcgi_temp_path {path}/fastcgi;\nuwsgi_temp_path {path}/uwsgi;\nscgi_temp_path {path}/scgi;\nserver {{\n"
     );

@@ -10,6 +10,9 @@ import time
 LOSS = "table inet loss { chain in { type filter hook input priority 0; meta l4proto tcp numgen random mod 100 < 4 drop; }; }"
 REQUEST = b"GET /lossy HTTP/1.1\r\nHost: localhost\r\nX-Filler: " + b"f" * 120 + b"\r\n\r\n"
 CALLERS, REQUESTS = 40, 4
+# What takes as long hangs. A piece that comes too early at the gate is dropped and sent again by its sender's timer, so a request can take
+# some seconds.
+HANGS = 45
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -31,7 +34,7 @@ class Server(http.server.ThreadingHTTPServer):
 
 def call(to, answered):
     try:
-        with socket.create_connection(to, timeout=15) as sock:
+        with socket.create_connection(to, timeout=HANGS) as sock:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             for _ in range(REQUESTS):
                 # in pieces, so that what is sent again is cut in another way

@@ -67,10 +67,12 @@ pub(super) fn decide<E: Env>(e: &mut Machine<'_, E>) -> u32 {
         } else {
             let head = (e.sh().head_bits >> bit) & 1 != 0;
             body = !(head || status == 204 || status == 304);
-            tunnel = (e.sh().connect_bits >> bit) & 1 != 0 && status < 300;
+            // a server that says where its response ends goes on with HTTP, whatever it was asked for
+            let framed = f & (flag::CL | flag::TE) != 0 || status == 204;
+            tunnel = (e.sh().connect_bits >> bit) & 1 != 0 && status < 300 && !framed;
         }
     } else {
-        body = number(e);
+        number(e);
     }
     if tunnel {
         e.sh().opaque = 1;
@@ -107,9 +109,9 @@ pub(super) fn decide<E: Env>(e: &mut Machine<'_, E>) -> u32 {
     END
 }
 
-/// Numbers a request and notes what its response depends on. False: no body follows whatever the head says.
+/// Numbers a request and notes what its response depends on.
 #[inline(always)]
-fn number<E: Env>(e: &mut Machine<'_, E>) -> bool {
+fn number<E: Env>(e: &mut Machine<'_, E>) {
     let method = e.s().method;
     let seq = e.sh().req_seq;
     let resp = e.sh().resp_seq;
@@ -127,7 +129,6 @@ fn number<E: Env>(e: &mut Machine<'_, E>) -> bool {
     if method == method::HEAD && resp == seq.wrapping_add(1) {
         answered_already(e);
     }
-    method != method::CONNECT
 }
 
 /// The response to this HEAD request was framed before the request was known: another thread's hook ran first. While nothing

@@ -2,7 +2,7 @@
 
 use super::header::length;
 use super::params::target;
-use super::start::{method_of, other_method, status_line};
+use super::start::{method_of, odd, other, status_line};
 use super::state::{flag, kind, method, phase};
 use super::window::{BLANKS, Machine, blank, le, opaque};
 use super::{Env, HOLD, SEG, TAIL, fail, need, piece};
@@ -35,23 +35,22 @@ pub(super) fn line<E: Env>(e: &mut Machine<'_, E>, ph: u8, p0: u32, end: u32) ->
     let mut k = e.s().kind;
     if ph == phase::START {
         let w = e.word::<0>(p);
-        if found && (w as u8 == b'\n' || w as u16 == 0x0a0d) {
-            e.c().pos = nl.wrapping_add(1);
-            return false; // RFC 9112 section 2.2: blank lines before a start line
+        if w as u8 == b'\n' || w as u8 == b'\r' || (!e.resp() && w as u8 <= b' ') {
+            return e.env.piece::<{ piece::FRONT }>();
         }
         k = if e.resp() { kind::SKIP } else { kind::START };
         if e.resp() {
-            if !status_line(w, end.wrapping_sub(p)) && w as u8 != b'\r' {
+            if !status_line(w, end.wrapping_sub(p)) {
                 return fail(e);
             }
-        } else if method_of(w) == method::OTHER && !other_method(e, p, end) && w as u8 != b'\r' {
-            return fail(e);
+        } else if method_of(w) == method::OTHER {
+            let begins = e.env.other_method(p, end);
+            if begins == other::HTTP2 || (begins == other::NO && !proven(e)) {
+                return fail(e);
+            }
         }
         if !found && end.wrapping_sub(p) < HOLD {
             return need(e);
-        }
-        if w as u8 == b'\r' {
-            return fail(e);
         }
         open(e, p, w);
         if e.resp() {
@@ -116,18 +115,10 @@ pub(super) fn line<E: Env>(e: &mut Machine<'_, E>, ph: u8, p0: u32, end: u32) ->
     }
     e.s().phase = phase::HEADER;
     if k == kind::START {
-        // " HTTP/1.x" ends the line, and the line holds more than that
-        let v = e.word::<0>(t.wrapping_sub(8));
-        let shown = u64::MAX >> 8;
-        if t.wrapping_sub(p) < 9
-            || t < p
-            || (v ^ le(b"HTTP/1.")) & shown != 0
-            || e.byte(t.wrapping_sub(9)) != b' '
-        {
-            return fail(e);
-        }
-        if (v >> 56) as u8 == b'0' {
-            e.s().flags |= flag::V10;
+        let found = e.env.version(p, t);
+        e.s().flags |= (found >> 16) as u16;
+        if found & odd::VERSION == 0 {
+            return e.env.piece::<{ piece::BARE }>();
         }
     }
     if ph == phase::START || k == kind::START {
@@ -144,6 +135,62 @@ pub(super) fn line<E: Env>(e: &mut Machine<'_, E>, ph: u8, p0: u32, end: u32) ->
         coding(e, p, t);
     }
     false
+}
+
+/// A request line that names no version ended at the cursor. For some servers that is the whole request (HTTP/0.9), for others a head
+/// follows: where it ends is not known, so framing is lost behind it.
+#[inline(always)]
+pub(super) fn bare<E: Env>(e: &mut Machine<'_, E>, next: u32) -> bool {
+    // a long line is not whole in the window, but it has more than a word
+    let p = e.c().head_at;
+    let whole = e.s().shipped == 0;
+    let nl = next.wrapping_sub(1);
+    let t = if e.ends_in_crlf(nl) { nl.wrapping_sub(1) } else { nl };
+    let found = if whole { e.env.version(p, t) & 0xffff } else { odd::WORDS };
+    if whole && e.word::<0>(p) & (u64::MAX >> 16) == le(b"PROXY ") && e.sh().req_seq == 0 {
+        // version 1 of the PROXY protocol: who the client is, in front of what it sends
+        e.s().open = 0;
+        e.s().phase = phase::START;
+        e.c().head_at = u32::MAX;
+        return false;
+    }
+    // other protocols have words, too
+    let http = e.s().method != method::OTHER && found & odd::PATH != 0;
+    if found == odd::WORD || !(http || proven(e)) {
+        return fail(e);
+    }
+    e.s().flags |= flag::BAD_CL;
+    e.c().event = super::HEAD;
+    false
+}
+
+/// What stands in front of a start line: blank lines (RFC 9112 section 2.2); servers pass over blanks and controls, too. Or version 2 of
+/// the PROXY protocol: a signature of 12 bytes, two more, and how many follow, which are passed over like a body.
+#[inline(always)]
+pub(super) fn front<E: Env>(e: &mut Machine<'_, E>, p: u32, end: u32) -> bool {
+    let (w, v) = (e.word::<0>(p), e.word::<1>(p));
+    e.c().pos = p.wrapping_add(1);
+    if w & 0xff_ffff_ffff != le(b"\r\n\r\n\0") || e.resp() || e.sh().req_seq != 0 {
+        return false;
+    }
+    if end.wrapping_sub(p) < 16 {
+        e.c().pos = p;
+        return need(e);
+    }
+    if w == le(b"\r\n\r\n\0\r\nQ") && v as u32 == le(b"UIT\n") as u32 {
+        e.c().pos = p.wrapping_add(16);
+        e.s().remaining = u16::from_be((v >> 48) as u16) as u64;
+        if e.s().remaining != 0 {
+            e.s().phase = phase::BODY;
+        }
+    }
+    false
+}
+
+/// Whether the other end is known to speak HTTP.
+#[inline(always)]
+fn proven<E: Env>(e: &mut Machine<'_, E>) -> bool {
+    e.s().proven != 0 || e.sh().req_seq != 0
 }
 
 /// A head begins at `p`.

@@ -85,7 +85,7 @@ pub(super) fn learn<E: Env>(e: &mut Machine<'_, E>, to: u32) {
     }
     e.m().tail = e.words4(to.wrapping_sub(STEP));
     e.m().len = len;
-    e.m().flags = f & !flag::V10;
+    e.m().flags = f & !(flag::V10 | flag::ODD);
     e.m().remaining = e.s().remaining;
     e.m().fp = e.s().fp;
     e.m().cred = e.s().cred;

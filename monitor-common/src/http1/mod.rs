@@ -36,7 +36,9 @@ pub use header::name;
 pub use line::hex;
 pub use names::{CRED_HEADERS, NAME_BYTES, NAME_MIN, NAMES, Name, Names, NamesError, PARAMS, Param};
 pub use params::{find_any, param};
-pub use start::{METHOD_BYTES, Start, plausible, plausible_with, token_run};
+pub use start::{
+    METHOD_BYTES, Start, odd, other, other_method, plausible, plausible_with, token_run, version,
+};
 pub use state::{Conn, Cur, MEMO, Memo, Shared, Stream, flag, kind, method, phase};
 pub use window::{find_lf, skip_blanks, trim_blanks};
 
@@ -58,7 +60,7 @@ pub const HOLD: u32 = 40;
 pub const TAIL: u32 = 16;
 /// Most bytes of data copied into the window at a time: behind at most [`HOLD`] bytes and in front of the sentinel.
 pub const FILL: u32 = WIN as u32 - 64;
-/// Most bytes of a head. Servers refuse far smaller ones.
+/// Most bytes of a head that are handed to [`Env::part`]. A longer one is framed all the same: it needs no memory.
 pub const HEAD_MAX: u32 = 256 * 1024;
 /// Passes over header lines in one tick: one more for each line that matters.
 const ROUNDS: u32 = 3;
@@ -69,6 +71,8 @@ const HEAD: u32 = 1;
 const END: u32 = 2;
 /// `Cur::event`: framing was lost.
 const LOST: u32 = 4;
+/// `Cur::event`: and that is because bytes could not be read.
+const UNREAD: u32 = 8;
 
 const _: () = assert!(HOLD < 64 && TAIL + 7 < 24 && HOLD as usize + (FILL as usize) < WIN);
 
@@ -110,7 +114,8 @@ pub unsafe trait Env {
     /// Bytes `from..to` of the window belong to a request's head that is not complete and will not be seen again.
     /// `Stream::shipped` is their offset in the head.
     fn part(&mut self, from: u32, to: u32);
-    /// A message is complete, body included; its number is one below the counter. Never called for interim responses.
+    /// A message is complete, body included; its number is one below the counter. Never called for interim responses. (Also where
+    /// what the PROXY protocol puts in front of the first request ends.)
     fn end(&mut self);
     /// Framing was lost: the stream stays opaque.
     fn desync(&mut self);
@@ -154,6 +159,22 @@ pub unsafe trait Env {
         Self: Sized,
     {
         trim_blanks(self, p, stop)
+    }
+    /// [`version`].
+    #[inline(always)]
+    fn version(&self, p: u32, t: u32) -> u32
+    where
+        Self: Sized,
+    {
+        version(self, p, t)
+    }
+    /// [`other_method`].
+    #[inline(always)]
+    fn other_method(&self, p: u32, end: u32) -> u32
+    where
+        Self: Sized,
+    {
+        other_method(self, p, end)
     }
     /// [`hex`].
     #[inline(always)]
@@ -199,6 +220,10 @@ pub mod piece {
     pub const RECALL: u32 = 6;
     /// The scheme of an `Authorization`.
     pub const SCHEME: u32 = 7;
+    /// A request line without a version.
+    pub const BARE: u32 = 8;
+    /// What stands in front of a start line.
+    pub const FRONT: u32 = 9;
 }
 
 /// Runs a [`piece`]; what it returns is its own.
@@ -225,6 +250,8 @@ pub fn run_piece<E: Env, const PIECE: u32>(env: &mut E) -> bool {
         piece::ABSORB => credential::words(e),
         piece::RECALL => memo::recall(e, p, end),
         piece::SCHEME => credential::scheme(e),
+        piece::BARE => line::bare(e, p),
+        piece::FRONT => line::front(e, p, end),
         _ => more(e, p),
     }
 }
@@ -296,19 +323,19 @@ pub fn tick<E: Env>(env: &mut E) -> bool {
         e.env.end();
     }
     if event & LOST != 0 {
-        lose(e);
+        lose(e, event & UNREAD != 0);
         return true;
     }
     let (p, end) = e.span();
     done || (p >= end && e.c().left == 0)
 }
 
-/// Gives a stream up: framing was lost.
+/// Gives a stream up: framing was lost, perhaps because bytes were not seen.
 #[inline(always)]
-fn lose<E: Env>(e: &mut Machine<'_, E>) {
+fn lose<E: Env>(e: &mut Machine<'_, E>, unread: bool) {
     let s = e.s();
     s.phase = phase::OPAQUE;
-    s.flags |= flag::DESYNC;
+    s.flags |= if unread { flag::DESYNC | flag::CUT } else { flag::DESYNC };
     s.carry = 0;
     s.open = 0;
     e.env.desync();
@@ -377,13 +404,11 @@ fn more<E: Env>(e: &mut Machine<'_, E>, p: u32) -> bool {
         // a head in progress leaves the window
         let n = p.wrapping_sub(at);
         if n != 0 && n <= WIN as u32 {
-            if !e.resp() {
+            let shipped = e.s().shipped;
+            if !e.resp() && shipped < HEAD_MAX {
                 e.env.part(at, p);
             }
-            e.s().shipped = e.s().shipped.wrapping_add(n);
-        }
-        if e.s().shipped > HEAD_MAX {
-            return fail(e);
+            e.s().shipped = shipped.saturating_add(n);
         }
         e.c().head_at = 0;
     }
@@ -406,7 +431,8 @@ fn more<E: Env>(e: &mut Machine<'_, E>, p: u32) -> bool {
     let n = clamp(left);
     let user = e.c().user;
     if !e.env.fill(keep, user, n) {
-        return fail(e);
+        e.c().event = LOST | UNREAD;
+        return true;
     }
     let end = keep.wrapping_add(n);
     let c = e.c();
@@ -463,7 +489,7 @@ pub fn skip<E: Env>(env: &mut E, n: u64) {
     }
     let r = e.s().remaining;
     if ph < phase::BODY || n > r {
-        lose(e);
+        lose(e, true);
         return;
     }
     e.s().body = e.s().body.wrapping_add(n);

@@ -68,7 +68,9 @@ pub mod flag {
     pub const UPGRADE: u16 = 128;
     /// `Expect` is present.
     pub const EXPECT: u16 = 256;
-    /// HTTP/1.0.
+    /// The start line is not as RFC 9112 section 3 has it.
+    pub const ODD: u16 = 512;
+    /// HTTP/1.0, or a version that is neither that nor HTTP/1.1.
     pub const V10: u16 = 1024;
     /// In the trailers of a chunked body.
     pub const TRAILER: u16 = 2048;
@@ -78,8 +80,15 @@ pub mod flag {
     pub const BAD: u16 = 8192;
     /// Framing was lost.
     pub const DESYNC: u16 = 16384;
-    /// The connection ended before the message did.
+    /// The connection ended before the message did, or bytes of it could not be read: whoever sent it is not to blame.
     pub const CUT: u16 = 32768;
+
+    /// Whether servers disagree on where a request with these flags ends.
+    #[inline(always)]
+    pub const fn is_ambiguous(flags: u16) -> bool {
+        let te = flags & TE != 0;
+        flags & BAD_CL != 0 || (te && (flags & (CL | V10) != 0 || flags & CHUNKED == 0))
+    }
 }
 
 /// What a line is. Kinds 8 to 31 are the numbers of [`crate::event::cred`].
@@ -172,8 +181,11 @@ pub struct Stream {
     pub delim: u8,
     /// Length of the message hashed so far, modulo 256.
     pub hashed: u8,
+    /// 1 where the other end is known to speak HTTP, so that whatever line comes is taken for a request's, as servers do. A request
+    /// line as RFC 9112 has it proves it, too.
+    pub proven: u8,
     /// Zero.
-    pub pad: [u8; 2],
+    pub pad: u8,
     /// Bytes of the body (or of the chunk) still to come; the Content-Length at [`super::Env::head`].
     pub remaining: u64,
     /// Bytes of this message's body so far, chunk framing not counted.
@@ -315,7 +327,8 @@ impl Stream {
         stage: 0,
         delim: 0,
         hashed: 0,
-        pad: [0; 2],
+        proven: 0,
+        pad: 0,
         remaining: 0,
         body: 0,
         fp: [0; CREDS],

@@ -2,18 +2,18 @@
 
 use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
-use monitor_common::event::response_flag;
-use monitor_common::http1::{self, phase};
+use monitor_common::event::{response_flag, role};
+use monitor_common::http1::{self, Env as _, Start, Stream, flag, phase};
 use monitor_common::ledger::Counter;
 
-use super::records::{frame_head, frame_response};
+use super::records::{frame_count, frame_head, frame_response, frame_unframed};
 use super::{Driver, Frame, decision_step, drive};
 use crate::maps::{Conn, NAMES, SCRATCH, count};
 use crate::mode::Calls;
 use crate::scratch::{self, Scratch};
-use crate::{answer, conn, judge, raw};
+use crate::{answer, conn, judge, raw, ring};
 
-decision_step!(judge_step(), Calls, SCRATCH.get_ptr_mut(0));
+decision_step!(judge_begin, judge_step(), Calls, SCRATCH.get_ptr_mut(0));
 
 impl Driver for Calls {
     #[inline(always)]
@@ -34,13 +34,33 @@ impl Driver for Calls {
         frame_response(frame.conn, frame.scratch, 0);
         // SAFETY: valid pointers.
         unsafe {
+            conn::has_served(frame.conn);
             if (*frame.conn).answered != 0 {
                 answer::served(frame.conn, frame.scratch);
             }
         }
     }
     #[inline(always)]
+    fn response_head(frame: &mut Frame<Self>) {
+        if frame_response_head(frame.conn, frame.scratch) != 0 {
+            frame.unframed();
+        }
+    }
+    #[inline(always)]
+    fn unframed(conn: *mut Conn, scratch: *mut Scratch) {
+        frame_unframed(conn, scratch);
+    }
+    #[inline(always)]
     fn lost(frame: &mut Frame<Self>) {
+        // SAFETY: valid pointers.
+        unsafe {
+            let stream = frame.stream();
+            if (*stream).flags & flag::CUT != 0 {
+                (*frame.conn).blind = 1;
+            } else if !frame.resp() && judge::is_refused(frame.conn, stream) {
+                frame.unframed();
+            }
+        }
         // SAFETY: valid connection.
         let (shared, answered, cookie) =
             unsafe { (&(*frame.conn).http.shared, (*frame.conn).answered, (*frame.conn).peer.cookie) };
@@ -54,6 +74,14 @@ impl Driver for Calls {
     #[inline(always)]
     fn reports_parts() -> bool {
         true
+    }
+    #[inline(always)]
+    fn count(conn: *mut Conn, scratch: *mut Scratch) {
+        frame_count(conn, scratch);
+    }
+    #[inline(always)]
+    fn judge(conn: *mut Conn, scratch: *mut Scratch, line_at: u32) {
+        judge_begin(conn, scratch, line_at);
     }
     #[inline(always)]
     unsafe fn decide(conn: *mut Conn, _scratch: *mut Scratch) {
@@ -110,8 +138,79 @@ impl Frame<Calls> {
 pub unsafe fn run(conn: *mut Conn, scratch: *mut Scratch, response: bool, address: u64, n: u32) {
     // SAFETY: the caller's promise.
     unsafe {
+        let stream = if response { &raw const (*conn).http.resp } else { &raw const (*conn).http.req };
+        if (*stream).phase == phase::OPAQUE && (*stream).flags & flag::DESYNC != 0 {
+            frame_again(conn, response as u32, address, n);
+        }
         let Some(mut frame) = Frame::begin(conn, scratch, response) else { return };
         drive(&mut frame, address, n);
+    }
+}
+
+/// A direction whose framing was lost goes on with these `n` bytes, if they begin like a message and nothing is outstanding: that is
+/// where the next one begins.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn frame_again(conn: *mut Conn, response: u32, address: u64, n: u32) -> u32 {
+    if conn.is_null() {
+        return 0;
+    }
+    let start = raw::start(address, n);
+    // SAFETY: the verifier proves that the pointer is what it says.
+    unsafe {
+        let (req, resp, shared) =
+            (&raw mut (*conn).http.req, &raw mut (*conn).http.resp, &raw mut (*conn).http.shared);
+        if response != 0 {
+            if start == Start::Response {
+                framed_again(resp);
+                if ((*shared).req_seq.wrapping_sub((*shared).resp_seq) as i32) > 0 {
+                    (*shared).resp_seq = (*shared).req_seq.wrapping_sub(1);
+                }
+            }
+        } else if start == Start::Request
+            && (*shared).resp_seq == (*shared).req_seq
+            && matches!((*resp).phase, phase::START | phase::OPAQUE)
+        {
+            framed_again(req);
+            (*req).proven = 1;
+        }
+    }
+    0
+}
+
+/// # Safety
+/// `stream` must be valid.
+#[inline(always)]
+unsafe fn framed_again(stream: *mut Stream) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        (*stream).phase = phase::START;
+        (*stream).flags = 0;
+        (*stream).carry = 0;
+        (*stream).open = 0;
+    }
+    count(Counter::FramedAgain, 1);
+}
+
+/// The head of a response is complete. 1: no request was framed for it, but there was one, since a server answers what it took for one.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn frame_response_head(conn: *mut Conn, scratch: *mut Scratch) -> u32 {
+    if conn.is_null() || scratch.is_null() {
+        return 0;
+    }
+    // SAFETY: the verifier proves that the pointers are what they say.
+    unsafe {
+        (*conn).response_ts = ring::now(scratch);
+        if (*conn).http.shared.resp_seq != (*conn).http.shared.req_seq {
+            return 0;
+        }
+        let status = (*conn).http.resp.status;
+        // (an interim response has no number; a client can read a response before its send has ended)
+        if (*conn).role != role::INBOUND || (status < 200 && status != 101) {
+            return 0;
+        }
+        1
     }
 }
 
@@ -126,6 +225,8 @@ pub unsafe fn give_up(conn: *mut Conn, response: bool) {
         let stream = if response { &raw mut (*conn).http.resp } else { &raw mut (*conn).http.req };
         (*stream).phase = phase::OPAQUE;
         (*stream).open = 0;
+        (*stream).flags |= flag::DESYNC | flag::CUT;
+        (*conn).blind = 1;
         if (*conn).answered != 0 {
             answer::lost((*conn).peer.cookie);
         }

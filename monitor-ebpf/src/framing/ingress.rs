@@ -3,25 +3,38 @@
 use aya_ebpf::bindings::__sk_buff;
 use monitor_common::http1::Env as _;
 
-use super::records::ingress_request;
+use super::records::{ingress_count, ingress_request, ingress_unframed};
 use super::{Driver, Frame, decision_step, drive_packet};
 use crate::judge;
 use crate::maps::{Conn, GATE_SCRATCH};
 use crate::mode::Ingress;
 use crate::scratch::Scratch;
 
-decision_step!(gate_judge_step(), Ingress, GATE_SCRATCH.get_ptr_mut(0));
+decision_step!(gate_judge_begin, gate_judge_step(), Ingress, GATE_SCRATCH.get_ptr_mut(0));
 
 impl Driver for Ingress {
     #[inline(always)]
     fn request(frame: &mut Frame<Self>) {
         // SAFETY: valid pointers.
-        unsafe { judge::begin::<Self>(frame.conn, frame.scratch, frame.stream(), (*frame.cur()).head_at) }
+        let line_at = unsafe { (*frame.cur()).head_at };
+        Self::judge(frame.conn, frame.scratch, line_at);
+    }
+    #[inline(always)]
+    fn unframed(conn: *mut Conn, scratch: *mut Scratch) {
+        ingress_unframed(conn, scratch);
     }
     /// The server's framing sends those of requests that it gets.
     #[inline(always)]
     fn reports_parts() -> bool {
         false
+    }
+    #[inline(always)]
+    fn count(conn: *mut Conn, scratch: *mut Scratch) {
+        ingress_count(conn, scratch);
+    }
+    #[inline(always)]
+    fn judge(conn: *mut Conn, scratch: *mut Scratch, line_at: u32) {
+        gate_judge_begin(conn, scratch, line_at);
     }
     #[inline(always)]
     unsafe fn decide(conn: *mut Conn, _scratch: *mut Scratch) {

@@ -3,7 +3,7 @@
 use aya_ebpf::bindings::__sk_buff;
 use monitor_common::http1::Env as _;
 
-use super::records::local_reply_request;
+use super::records::{local_reply_count, local_reply_request, local_reply_unframed};
 use super::{Driver, Frame, decision_step, drive_packet};
 use crate::maps::{ANSWER_SCRATCH, Answer, Conn};
 use crate::mode::LocalReply;
@@ -13,7 +13,7 @@ use crate::{answer, judge};
 /// `Ask::emit`: denied because it came behind a denied request.
 const BEHIND: u32 = 2;
 
-decision_step!(answer_judge_step(which), LocalReply, ANSWER_SCRATCH.get_ptr_mut(which));
+decision_step!(answer_judge_begin, answer_judge_step(which), LocalReply, ANSWER_SCRATCH.get_ptr_mut(which));
 
 impl Driver for LocalReply {
     #[inline(always)]
@@ -34,13 +34,25 @@ impl Driver for LocalReply {
                 (*ask).method = (*stream).method as u32;
                 return;
             }
-            judge::begin::<Self>(frame.conn, frame.scratch, stream, (*cur).head_at);
+            Self::judge(frame.conn, frame.scratch, (*cur).head_at);
             (*ask).number = (*reply).number;
         }
     }
     #[inline(always)]
+    fn unframed(conn: *mut Conn, scratch: *mut Scratch) {
+        local_reply_unframed(conn, scratch);
+    }
+    #[inline(always)]
     fn reports_parts() -> bool {
         judge::is_gated()
+    }
+    #[inline(always)]
+    fn count(conn: *mut Conn, scratch: *mut Scratch) {
+        local_reply_count(conn, scratch);
+    }
+    #[inline(always)]
+    fn judge(conn: *mut Conn, scratch: *mut Scratch, line_at: u32) {
+        answer_judge_begin(conn, scratch, line_at);
     }
     #[inline(always)]
     unsafe fn decide(conn: *mut Conn, scratch: *mut Scratch) {

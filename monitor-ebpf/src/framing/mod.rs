@@ -23,9 +23,11 @@ use monitor_common::http1::{self, Cur, Env, Memo, Names, PRE, Shared, Stream, WI
 use monitor_common::ledger::Counter;
 
 use self::pieces::{
-    frame_absorb, frame_credential, frame_find_any, frame_find_lf, frame_headers, frame_hex, frame_line,
-    frame_name, frame_param, frame_params, frame_recall, frame_scheme, frame_skip_blanks, frame_trim_blanks,
+    frame_absorb, frame_bare, frame_credential, frame_find_any, frame_find_lf, frame_front, frame_headers,
+    frame_hex, frame_line, frame_name, frame_other_method, frame_param, frame_params, frame_recall,
+    frame_scheme, frame_skip_blanks, frame_trim_blanks, frame_version,
 };
+use self::records::frame_unframe;
 use crate::maps::{Conn, NAMES, count, told};
 use crate::mode::Mode;
 use crate::scratch::Scratch;
@@ -58,14 +60,28 @@ pub trait Driver: Mode + Sized {
     /// A final response is complete.
     #[inline(always)]
     fn response(_frame: &mut Frame<Self>) {}
+    /// The head of a response is complete.
+    #[inline(always)]
+    fn response_head(_frame: &mut Frame<Self>) {}
     /// Framing was lost.
     #[inline(always)]
     fn lost(frame: &mut Frame<Self>) {
-        // SAFETY: valid connection.
-        unsafe { (*frame.conn).synced = 0 }
+        // SAFETY: valid pointers.
+        unsafe {
+            (*frame.conn).synced = 0;
+            if judge::is_refused(frame.conn, frame.stream()) {
+                frame.unframed();
+            }
+        }
     }
+    /// Reports a request that was not framed, and gives it a number.
+    fn unframed(conn: *mut Conn, scratch: *mut Scratch);
     /// Whether the daemon is sent the parts of heads that leave the window.
     fn reports_parts() -> bool;
+    /// Counts a request in the totals and for its identity.
+    fn count(conn: *mut Conn, scratch: *mut Scratch);
+    /// Begins the decision about the last request, whose line is at window byte `line_at`.
+    fn judge(conn: *mut Conn, scratch: *mut Scratch, line_at: u32);
     /// One step of the decision in progress.
     ///
     /// # Safety
@@ -106,6 +122,22 @@ impl<M: Driver> Frame<M> {
             let start = (&raw mut (*self.scratch).window).cast::<u8>();
             start.add(PRE - back).add((offset & (WIN as u32 - 1)) as usize)
         }
+    }
+
+    /// A request was not framed: counts it, decides about it (the server does not get a packet's) and reports it. One call after the
+    /// other: each has a stack of its own.
+    #[inline(always)]
+    fn unframed(&mut self) {
+        frame_unframe(self.conn);
+        M::count(self.conn, self.scratch);
+        // SAFETY: valid pointers.
+        unsafe {
+            if !M::PACKETS && judge::charges_unframed(self.conn) {
+                M::judge(self.conn, self.scratch, 0);
+                judge::has_no_line(self.scratch);
+            }
+        }
+        M::unframed(self.conn, self.scratch);
     }
 
     /// A view of direction `dir`, without a packet.
@@ -201,7 +233,17 @@ unsafe fn drive_packet<M: Driver>(
 /// VERIFIER(6.1): `R2 type=mem expected=fp, pkt, pkt_meta, map_key, map_value`: a map's key may not be in memory that a function was
 /// given a pointer to, so each looks its working memory up anew.
 macro_rules! decision_step {
-    ($name:ident($($argument:ident)?), $mode:ident, $scratch:expr) => {
+    ($begin:ident, $name:ident($($argument:ident)?), $mode:ident, $scratch:expr) => {
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $begin(conn: *mut Conn, scratch: *mut Scratch, line_at: u32) -> u32 {
+            if conn.is_null() || scratch.is_null() {
+                return 1;
+            }
+            // SAFETY: the verifier proves that the pointers are what they say.
+            unsafe { judge::begin::<$mode>(conn, scratch, &raw const (*conn).http.req, line_at) };
+            0
+        }
         #[unsafe(no_mangle)]
         #[inline(never)]
         extern "C" fn $name(conn: *mut Conn $(, $argument: u32)?) -> u32 {
@@ -231,6 +273,8 @@ unsafe impl<M: Driver> Env for Frame<M> {
             http1::piece::RECALL => frame_recall(conn, scratch, names),
             http1::piece::SCHEME => frame_scheme(conn, scratch, names),
             http1::piece::CREDENTIAL => frame_credential(conn, scratch, names),
+            http1::piece::BARE => frame_bare(conn, scratch, names),
+            http1::piece::FRONT => frame_front(conn, scratch, names),
             // cheap for the verifier, and every call comes here
             _ => return http1::run_piece::<Self, PIECE>(self),
         }) != 0
@@ -246,6 +290,14 @@ unsafe impl<M: Driver> Env for Frame<M> {
     #[inline(always)]
     fn trim_blanks(&self, p: u32, stop: u32) -> u32 {
         frame_trim_blanks(self.scratch, p, stop)
+    }
+    #[inline(always)]
+    fn version(&self, p: u32, t: u32) -> u32 {
+        frame_version(self.scratch, p, t)
+    }
+    #[inline(always)]
+    fn other_method(&self, p: u32, end: u32) -> u32 {
+        frame_other_method(self.scratch, p, end)
     }
     #[inline(always)]
     fn hex(&self, p: u32) -> u64 {
@@ -307,8 +359,7 @@ unsafe impl<M: Driver> Env for Frame<M> {
     #[inline(always)]
     fn head(&mut self) {
         if self.resp() {
-            // SAFETY: valid pointers.
-            unsafe { (*self.conn).response_ts = ring::now(self.scratch) }
+            M::response_head(self);
         } else {
             M::request(self);
         }

@@ -32,6 +32,8 @@ pieces! {
     frame_absorb = ABSORB;
     frame_recall = RECALL;
     frame_scheme = SCHEME;
+    frame_bare = BARE;
+    frame_front = FRONT;
 }
 
 /// Look-ups in the window.
@@ -52,6 +54,8 @@ lookups! {
     frame_find_any = find_any(p, bytes) -> u32;
     frame_skip_blanks = skip_blanks(p) -> u32;
     frame_trim_blanks = trim_blanks(p, stop) -> u32;
+    frame_version = version(p, t) -> u32;
+    frame_other_method = other_method(p, end) -> u32;
     frame_hex = hex(p) -> u64;
 }
 

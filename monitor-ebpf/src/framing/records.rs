@@ -3,7 +3,7 @@
 //! Global functions, see [`super::pieces`].
 
 use monitor_common::event::{self, CREDS, request_flag, response_flag};
-use monitor_common::http1::{Env as _, PRE, flag, window_bytes};
+use monitor_common::http1::{Env as _, PRE, flag, method, phase, window_bytes};
 use monitor_common::kernel::{IdentityCount, IdentityKey};
 use monitor_common::ledger::Counter;
 
@@ -25,10 +25,86 @@ pub extern "C" fn frame_head(conn: *mut Conn, scratch: *mut Scratch) -> u32 {
     unsafe {
         let mut frame = Frame::<Calls>::of(0, conn, scratch, core::ptr::null());
         frame.request();
-        let stream = frame.stream();
-        judge::begin::<Calls>(conn, scratch, stream, (*scratch).cur.head_at);
+        Calls::judge(conn, scratch, (*scratch).cur.head_at);
     }
     0
+}
+
+macro_rules! unframed {
+    ($($(#[$doc:meta])* $name:ident = $mode:ident;)*) => {$(
+        $(#[$doc])*
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $name(conn: *mut Conn, scratch: *mut Scratch) -> u32 {
+            if conn.is_null() || scratch.is_null() {
+                return 1;
+            }
+            // SAFETY: the verifier proves that the pointers are what they say.
+            unsafe { Frame::<$mode>::of(0, conn, scratch, core::ptr::null()).report_unframed() }
+            0
+        }
+    )*};
+}
+/// The next request was not framed: the server has answered it, or must not get it. What is in progress is not what the server reads; it
+/// is charged to whom the connection's last request was charged to.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn frame_unframe(conn: *mut Conn) -> u32 {
+    if conn.is_null() {
+        return 1;
+    }
+    // SAFETY: the verifier proves that the pointer is what it says.
+    unsafe {
+        let stream = &raw mut (*conn).http.req;
+        if (*stream).open != 0 {
+            // what was read of them may be half
+            let cred = (&raw mut (*stream).cred).cast::<u32>();
+            cred.write_volatile(0);
+        }
+        (*stream).method = method::OTHER;
+        (*stream).open = 0;
+        (*stream).carry = 0;
+        (*stream).phase = phase::OPAQUE;
+        (*stream).head = 0;
+        (*stream).shipped = 0;
+        (*stream).body = 0;
+        (*stream).remaining = 0;
+        (*stream).more = 0;
+        (*stream).flags &= flag::CUT;
+    }
+    0
+}
+
+macro_rules! counted {
+    ($($(#[$doc:meta])* $name:ident = $mode:ident;)*) => {$(
+        $(#[$doc])*
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $name(conn: *mut Conn, scratch: *mut Scratch) -> u32 {
+            if conn.is_null() || scratch.is_null() {
+                return 1;
+            }
+            // SAFETY: the verifier proves that the pointers are what they say.
+            unsafe { Frame::<$mode>::of(0, conn, scratch, core::ptr::null()).count() }
+            0
+        }
+    )*};
+}
+counted! {
+    /// Counts a request in the totals and for its identity, and tells the daemon about its connection.
+    frame_count = Calls;
+    /// The same of a packet.
+    ingress_count = Ingress;
+    /// The same where denied requests get a reply.
+    local_reply_count = LocalReply;
+}
+unframed! {
+    /// Counts and reports a request that was not framed, and decides about it.
+    frame_unframed = Calls;
+    /// The same of a packet, which the server does not get.
+    ingress_unframed = Ingress;
+    /// The same where denied requests get a reply.
+    local_reply_unframed = LocalReply;
 }
 
 /// A final response is complete.
@@ -74,17 +150,9 @@ impl<M: Driver> Frame<M> {
     pub(super) unsafe fn request(&mut self) {
         // SAFETY: valid pointers for the duration of the call.
         unsafe {
+            M::count(self.conn, self.scratch);
             let stream = self.stream();
             let conn = self.conn;
-            let role = (*conn).role;
-            count(conn::total(role), 1);
-            let key = if (*stream).cred[0] == 0 {
-                IdentityKey { fp: (*conn).client, cred: ANONYMOUS, role: role as u32 }
-            } else {
-                IdentityKey { fp: (*stream).fp[0], cred: (*stream).cred[0] as u32, role: role as u32 }
-            };
-            charge(&key);
-            conn::announce::<M>(conn, self.scratch);
             let cur = self.cur();
             let from = (*stream).shipped;
             let at = (*cur).head_at;
@@ -113,10 +181,10 @@ impl<M: Driver> Frame<M> {
             if framing & flag::V10 != 0 {
                 flags |= request_flag::V10;
             }
-            if framing & flag::BAD_CL != 0 || framing & (flag::CL | flag::TE) == flag::CL | flag::TE {
+            if flag::is_ambiguous(framing) {
                 flags |= request_flag::AMBIGUOUS;
             }
-            if framing & (flag::BARE_LF | flag::FOLD) != 0 {
+            if framing & (flag::BARE_LF | flag::FOLD | flag::ODD) != 0 {
                 flags |= request_flag::LAX;
             }
             if framing & flag::UPGRADE != 0 {
@@ -125,6 +193,53 @@ impl<M: Driver> Frame<M> {
             if (*stream).more != 0 {
                 flags |= request_flag::MORE_CREDS;
             }
+            self.report(at, size, flags);
+        }
+    }
+
+    /// Reports a request that was not framed, and gives it a number.
+    #[inline(always)]
+    unsafe fn report_unframed(&mut self) {
+        // SAFETY: valid pointers for the duration of the call.
+        unsafe {
+            let (stream, shared, conn) = (self.stream(), self.shared(), self.conn);
+            self.report(0, 0, request_flag::UNFRAMED | request_flag::AMBIGUOUS);
+            judge::unframed(conn, self.scratch, (*stream).flags & flag::CUT != 0);
+            (*stream).flags |= flag::DESYNC;
+            count(Counter::Unframed, 1);
+            let seq = (*shared).req_seq;
+            let bit = 1u64 << (seq & 63);
+            (*shared).head_bits &= !bit;
+            (*shared).connect_bits &= !bit;
+            (*shared).req_seq = seq.wrapping_add(1);
+        }
+    }
+
+    /// See [`frame_count`].
+    #[inline(always)]
+    unsafe fn count(&mut self) {
+        // SAFETY: valid pointers for the duration of the call.
+        unsafe {
+            let (stream, conn) = (self.stream(), self.conn);
+            let role = (*conn).role;
+            count(conn::total(role), 1);
+            let key = if (*stream).cred[0] == 0 {
+                IdentityKey { fp: (*conn).client, cred: ANONYMOUS, role: role as u32 }
+            } else {
+                IdentityKey { fp: (*stream).fp[0], cred: (*stream).cred[0] as u32, role: role as u32 }
+            };
+            charge(&key);
+            conn::announce::<M>(conn, self.scratch);
+        }
+    }
+
+    /// Sends the record of a request with `size` bytes of the window from `at` on.
+    #[inline(always)]
+    unsafe fn report(&mut self, at: u32, size: u32, flags: u16) {
+        // SAFETY: valid pointers for the duration of the call.
+        unsafe {
+            let (stream, conn) = (self.stream(), self.conn);
+            let framing = (*stream).flags;
             let body = if framing & flag::CHUNKED != 0 {
                 event::CHUNKED
             } else if framing & flag::CL != 0 {
@@ -155,10 +270,10 @@ impl<M: Driver> Frame<M> {
             set!(seq, (*conn).http.shared.req_seq);
             set!(tgid, (*conn).tgid);
             set!(head_len, (*stream).head);
-            set!(from, from);
+            set!(from, (*stream).shipped);
             set!(flags, flags);
             set!(method, (*stream).method);
-            set!(role, role);
+            set!(role, (*conn).role);
             set!(client, (*conn).client);
             let copied = size as u64 + event::Request::SIZE as u64;
             ring::output(record.cast(), copied, Counter::LostRequest);

@@ -39,7 +39,18 @@ fn begins(ctx: &SkBuffContext, sk: u64, segment: &Segment) -> bool {
     let n = if segment.len >= 8 { 8 } else { 1 };
     // SAFETY: at most 8 bytes to a word; the helper checks the packet's bounds.
     let read = unsafe { bpf_skb_load_bytes(ctx.as_ptr(), segment.offset, (&raw mut word).cast(), n) };
-    read == 0 && raw::start_in_word(word, n) == Start::Request
+    read == 0 && may_begin(sk, raw::start_in_word(word, n))
+}
+
+/// Whether a connection may begin with a packet that begins like this.
+#[inline(always)]
+fn may_begin(sk: u64, start: Start) -> bool {
+    match start {
+        Start::Request => true,
+        Start::Tls | Start::Http2 => false,
+        // where HTTP is served, servers take more than what looks like it
+        Start::Response | Start::No => conn::serves_http(sk),
+    }
 }
 
 /// The gate of a connection that begins with this packet, null when it does not.

@@ -88,7 +88,7 @@ fn take(sk: *mut c_void, known: *mut Conn, n: i32, skip: u32, way: Way, early: b
     if !conn.is_null() && ret > 0 && unsafe { is_misjudged(conn, way) } {
         conn = forget(sk);
     }
-    if conn.is_null() && (ret == 0 || !is_on(0) || (!early && !worth_a_look(sk, way))) {
+    if conn.is_null() && (ret == 0 || !is_on(0) || (!early && !worth_a_look(sk, ret as u32, way))) {
         return;
     }
     let Some(scratch) = scratch::take() else {
@@ -109,7 +109,7 @@ fn take(sk: *mut c_void, known: *mut Conn, n: i32, skip: u32, way: Way, early: b
         unsafe { scratch::release(scratch) }
         return;
     }
-    if early && conn.is_null() && !worth_a_look(sk, way) {
+    if early && conn.is_null() && !worth_a_look(sk, ret as u32, way) {
         // SAFETY: taken above.
         unsafe { scratch::release(scratch) }
         return;
@@ -123,7 +123,7 @@ fn take(sk: *mut c_void, known: *mut Conn, n: i32, skip: u32, way: Way, early: b
         let again = u8::from(!conn.is_null());
         // SAFETY: this CPU's scratch.
         unsafe { (*scratch).again = again }
-        let start = start(&buffers);
+        let start = what_begins(sk, &buffers, way);
         // A request from the side that was to answer: what was taken for a request is the rest of a body. (The storage is
         // looked up anew so that the verifier need not follow both cases from here.)
         conn = if start == Start::Request { forget(sk) } else { conn_of(sk) };
@@ -226,7 +226,7 @@ unsafe fn data(conn: *mut Conn, scratch: *mut Scratch, buffers: &Buffers, n: u32
 
 /// Whether a socket that is not known to carry HTTP could begin to with this call.
 #[inline(always)]
-fn worth_a_look(sk: *mut c_void, way: Way) -> bool {
+fn worth_a_look(sk: *mut c_void, n: u32, way: Way) -> bool {
     let known = storage::<Mark>((&raw const MARKS).cast(), sk, 0);
     // that of a connection that is answered was made before anything was looked at
     // SAFETY: socket storage.
@@ -253,6 +253,9 @@ fn worth_a_look(sk: *mut c_void, way: Way) -> bool {
         if (*judged).last == last {
             return false;
         }
+        if (*judged).checks == 0 && way == Way::Receive {
+            (*judged).whole = conn::is_beginning(sk as u64, n) as u8;
+        }
         (*judged).last = last;
         (*judged).checks += 1;
         if (*judged).checks > CHECKS {
@@ -262,6 +265,15 @@ fn worth_a_look(sk: *mut c_void, way: Way) -> bool {
         }
     }
     true
+}
+
+/// What the bytes of a call begin, as far as their connection is concerned.
+#[inline(always)]
+fn what_begins(sk: *mut c_void, buffers: &Buffers, way: Way) -> Start {
+    if buffers.found != Found::User {
+        return Start::No;
+    }
+    raw::start_at(sk as u64, buffers.address, buffers.first, way == Way::Receive)
 }
 
 /// What the bytes of a call begin like.
@@ -312,7 +324,9 @@ fn first_bytes(sk: *mut c_void, buffers: &Buffers, start: Start, n: u32, way: Wa
         if !judged.is_null() {
             (*conn).answered = (*judged).answered;
         }
-        if start == Start::Response {
+        // what it answers went by before, unless all that came in was looked at: then it was not recognised
+        let in_view = side == role::INBOUND && !judged.is_null() && (*judged).whole != 0;
+        if start == Start::Response && !in_view {
             conn::join(conn);
         }
     }

@@ -94,6 +94,8 @@ static NO_PEER: Peer = Peer {
     known: 0,
     pad: 0,
     device: 0,
+    uid: 0,
+    pad2: 0,
 };
 
 /// Entry of a function that reads or writes: `(ssl, buf, num, ...)`.
@@ -328,7 +330,12 @@ unsafe fn judge(conn: *mut Conn, buf: u64, n: u32, read: bool) {
         }
         (*conn).last = last;
         (*conn).checks += 1;
-        let start = raw::start(buf, n);
+        let mut start = raw::start(buf, n);
+        // where HTTP is served, servers take more than what looks like it
+        if read && start != Start::Http2 && conn::serves_http_to(conn) {
+            start = Start::Request;
+            (*conn).http.req.proven = 1;
+        }
         if (*conn).checks > CHECKS || (start != Start::No && conn::is_excluded()) {
             (*conn).http.shared.opaque = 1;
             return;

@@ -28,7 +28,7 @@ use monitor_common::cap::{
 };
 use monitor_common::event::{self, CREDS, enforced, role, transport};
 use monitor_common::gcra::{self, Answer};
-use monitor_common::http1::Stream;
+use monitor_common::http1::{Stream, flag};
 use monitor_common::ledger::Counter;
 
 use crate::hooks::fence;
@@ -86,10 +86,18 @@ fn policy() -> Option<u32> {
     (flags & policy_flag::ON != 0).then_some(flags)
 }
 
+/// `policy_flag`s, none while there is nothing to decide.
+///
+/// VERIFIER(6.1): "R2 !read_ok": the flags of [`policy`] in a condition are looked at before it is known that there are any.
+#[inline(always)]
+fn flags() -> u32 {
+    policy().unwrap_or(0)
+}
+
 /// Whether outbound requests may be denied: they are framed before they leave.
 #[inline(always)]
 pub fn is_early() -> bool {
-    policy().is_some_and(|flags| flags & policy_flag::EARLY != 0)
+    flags() & policy_flag::EARLY != 0
 }
 
 /// Whether inbound requests are decided about before the server has them: always where access levels deny, else while somebody
@@ -111,19 +119,19 @@ pub fn is_gated() -> bool {
 /// 1 when caps tell destination hosts apart, so that they are fingerprinted.
 #[inline(always)]
 pub fn hosts() -> u32 {
-    u32::from(policy().is_some_and(|flags| flags & policy_flag::HOSTS != 0))
+    u32::from(flags() & policy_flag::HOSTS != 0)
 }
 
 /// Whether packets are decided about: there are caps or access levels that deny, and none that asks for a process.
 #[inline(always)]
 pub fn is_answering() -> bool {
-    policy().is_some_and(|flags| flags & (policy_flag::GATE | policy_flag::LEVELS) != 0)
+    flags() & (policy_flag::GATE | policy_flag::LEVELS) != 0
 }
 
 /// Whether what is denied stays denied without the daemon.
 #[inline(always)]
 pub fn outlives() -> bool {
-    policy().is_some_and(|flags| flags & policy_flag::KEEP != 0)
+    flags() & policy_flag::KEEP != 0
 }
 
 /// Whether the daemon is alive, or its lease has not run out.
@@ -199,13 +207,95 @@ pub unsafe fn begin<M: Mode>(conn: *mut Conn, scratch: *mut Scratch, stream: *co
         (*ask).stage = stage::SUBJECT;
         let denies =
             if direction == role::OUTBOUND as u32 { policy_flag::EARLY } else { policy_flag::DENIES };
-        if (*stream).more != 0 && flags & denies != 0 {
+        let unframed = flags & policy_flag::UNFRAMED_DENIED != 0
+            && direction == role::INBOUND as u32
+            && flag::is_ambiguous((*stream).flags);
+        if unframed || ((*stream).more != 0 && flags & denies != 0) {
             (*ask).worst = 1 + action::DENY as u32;
-            (*ask).reason = reason::CREDENTIALS as u32;
+            (*ask).reason = if unframed { reason::FRAMING } else { reason::CREDENTIALS } as u32;
             (*ask).whose = CLIENT as u32;
             (*ask).by = 0;
             (*ask).stage = stage::END;
         }
+    }
+}
+
+/// Whether bytes that cannot be framed are refused: where they are, HTTP is served, and its caller is to blame. What is lost behind a
+/// request that servers disagree about is decided about with that request.
+///
+/// # Safety
+/// The pointers must be valid.
+#[inline(always)]
+pub unsafe fn is_refused(conn: *mut Conn, stream: *const Stream) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let proven = (*stream).proven != 0 || (*conn).http.shared.req_seq != 0;
+        (*conn).role == role::INBOUND
+            && (*conn).fenced == 0
+            && (*conn).blind == 0
+            && (*conn).joined == 0
+            && proven
+            && (*stream).flags & flag::CUT == 0
+            && !flag::is_ambiguous((*stream).flags)
+            && flags() & policy_flag::UNFRAMED_DENIED != 0
+    }
+}
+
+/// Whether a request that was not framed is charged.
+///
+/// # Safety
+/// `conn` must be valid.
+#[inline(always)]
+pub unsafe fn charges_unframed(conn: *const Conn) -> bool {
+    // SAFETY: the caller's promise.
+    let fenced = unsafe { (*conn).fenced } != 0;
+    let flags = flags();
+    !fenced && flags != 0 && flags & policy_flag::UNFRAMED_FREE == 0
+}
+
+/// The path of the request that is decided about was not seen: it reads as none that anything is granted for.
+///
+/// # Safety
+/// `scratch` must be valid.
+#[inline(always)]
+pub unsafe fn has_no_line(scratch: *mut Scratch) {
+    // SAFETY: the caller's promise.
+    unsafe { (*scratch).ask.shipped = u32::MAX }
+}
+
+/// A request that was not framed was counted: its connection is fenced where such ones are denied, unless bytes of it went by unseen.
+///
+/// # Safety
+/// The pointers must be valid.
+#[inline(always)]
+pub unsafe fn unframed(conn: *mut Conn, scratch: *mut Scratch, unread: bool) {
+    let Some(flags) = policy() else { return };
+    // SAFETY: the caller's promise.
+    unsafe {
+        if (*conn).fenced != 0 {
+            return;
+        }
+        let blameless = unread || (*conn).blind != 0 || (*conn).joined != 0;
+        if blameless
+            || flags & policy_flag::UNFRAMED_DENIED == 0
+            || (*conn).role != role::INBOUND
+            || !is_in_force(ring::now(scratch))
+        {
+            return;
+        }
+        let seq = (*conn).http.shared.req_seq;
+        let direction = (*conn).role as u32;
+        let enforced = cut(conn, seq);
+        let said = Said {
+            who: SubjectKey { value: (*conn).client, kind: subject::CLIENT, direction },
+            wait_ns: 0,
+            seq,
+            rule: 0,
+            action: action::DENY,
+            reason: reason::FRAMING,
+            enforced,
+        };
+        report(conn, scratch, &said);
     }
 }
 
@@ -560,6 +650,9 @@ unsafe fn end<M: Mode>(conn: *mut Conn, scratch: *mut Scratch, ask: *mut Ask) {
         }
         let mut enforced = enforced::NOT;
         if worst > action::DENY as u32 {
+            if (*conn).fenced != 0 {
+                return; // what was not framed is cut already
+            }
             if (*ask).reason == reason::CAP as u32 {
                 tally((*ask).by as u16, verdict::DENY, 1);
             }

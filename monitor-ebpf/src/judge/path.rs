@@ -5,7 +5,7 @@ use monitor_common::cap::{action, policy_flag, reason, space};
 use monitor_common::http1::{PRE, WIN};
 use monitor_common::path::{self, Reading};
 
-use super::{SHADOW_LEVEL, SUBJECT_MASK, policy, stage};
+use super::{SHADOW_LEVEL, SUBJECT_MASK, flags, stage};
 use crate::maps::{ACCESS, Conn, LINES, PathKey, ZERO_LINE};
 use crate::mode::Mode;
 use crate::raw::opaque;
@@ -61,7 +61,7 @@ unsafe fn line_of<M: Mode>(conn: *mut Conn) -> u64 {
 #[inline(always)]
 pub unsafe fn keep<M: Mode>(conn: *mut Conn, shipped: u32, bytes: *const u8, n: u32) {
     const MOST: u32 = path::LINE - 1;
-    if shipped > MOST || policy().is_none_or(|flags| flags & policy_flag::PATHS == 0) {
+    if shipped > MOST || flags() & policy_flag::PATHS == 0 {
         return;
     }
     // SAFETY: the caller's promise.

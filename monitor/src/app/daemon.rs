@@ -281,6 +281,7 @@ impl Source for Daemon {
                 cap: denials.cap.sum(),
                 access: denials.access.sum(),
                 credentials: denials.credentials.sum(),
+                framing: denials.framing.sum(),
             },
             identities: summary.identities,
             connections: summary.connections,

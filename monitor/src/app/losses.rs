@@ -33,6 +33,8 @@ const OBSERVED: &[(Counter, &str)] = &[
     (Counter::TlsSockets, "sockets with TLS"),
     (Counter::TlsCalls, "TLS calls"),
     (Counter::Joined, "requests on connections joined in the middle"),
+    (Counter::Unframed, "requests that were not framed"),
+    (Counter::FramedAgain, "framing found again"),
 ];
 
 /// A counter of the ledger.

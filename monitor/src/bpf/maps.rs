@@ -59,7 +59,7 @@ pub fn set_excluded(ebpf: &mut Ebpf, files: &[FileKey]) -> Result<()> {
 pub struct TlsConn([u64; CONN_WORDS]);
 
 /// Size of the kernel side's `Conn` in words: the framing and what stands around it.
-const CONN_WORDS: usize = (size_of::<monitor_common::http1::Conn>() + 3 * 8 + 56 + 40) / 8;
+const CONN_WORDS: usize = (size_of::<monitor_common::http1::Conn>() + 3 * 8 + 64 + 40) / 8;
 
 // SAFETY: integers only.
 unsafe impl aya::Pod for TlsConn {}
@@ -67,7 +67,7 @@ unsafe impl aya::Pod for TlsConn {}
 /// The socket under a TLS connection, as [`TlsConn`]: the kernel side's `Peer`.
 #[repr(transparent)]
 #[derive(Clone, Copy)]
-pub struct TlsPeer([u64; 7]);
+pub struct TlsPeer([u64; 8]);
 
 // SAFETY: integers only.
 unsafe impl aya::Pod for TlsPeer {}

@@ -86,6 +86,7 @@ pub fn config(btf: &Btf) -> Result<Config> {
         tcp_sent_at: of("tcp_sock", "lsndtime")?,
         sock_socket: of("sock", "sk_socket")?,
         file_flags: of("file", "f_flags")?,
+        sock_uid: of("sock", "sk_uid")?,
         msg_left: of("msghdr", "msg_iter")? + of("iov_iter", "count")?,
         excluded: 0,
         own_tgid: 0,

@@ -13,7 +13,7 @@ use super::apply::apply;
 use super::compile::{Inputs, Tables, compile};
 use super::rates::Rates;
 use super::subjects::Resolver;
-use crate::config::{Action, Cap, Config, Enforce, OnExit, Role};
+use crate::config::{Action, Cap, Config, Enforce, OnExit, Role, Unframed};
 use crate::core::{Accepted, Settings};
 use crate::identity::SipKey;
 use crate::sensor::{Enforcer, Inherited, Need};
@@ -470,9 +470,14 @@ impl Engine {
             OnExit::Open => (OPEN_LEASE, 0),
             OnExit::Keep => (self.wanted.enforce.lease.0, policy_flag::KEEP),
         };
+        let unframed = match self.wanted.enforce.unframed {
+            Unframed::Deny if self.tables.flags & policy_flag::DENIES != 0 => policy_flag::UNFRAMED_DENIED,
+            Unframed::Deny | Unframed::Charge => 0,
+            Unframed::Allow => policy_flag::UNFRAMED_FREE,
+        };
         Policy {
             // nothing configured stays nothing
-            flags: if self.tables.flags == 0 { 0 } else { self.tables.flags | flag },
+            flags: if self.tables.flags == 0 { 0 } else { self.tables.flags | flag | unframed },
             generation: self.generation,
             alive_ns: now_ns,
             lease_ns: lease.as_nanos() as u64,

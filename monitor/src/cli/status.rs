@@ -51,9 +51,13 @@ fn healthy(status: &Status) -> bool {
 
 /// Empty when nothing was.
 fn denied(denied: &DenialCounts) -> String {
-    let DenialCounts { cap, access, credentials } = *denied;
-    let parts =
-        [(cap, "over a cap"), (access, "outside an access level"), (credentials, "too many credentials")];
+    let DenialCounts { cap, access, credentials, framing } = *denied;
+    let parts = [
+        (cap, "over a cap"),
+        (access, "outside an access level"),
+        (credentials, "too many credentials"),
+        (framing, "not framed"),
+    ];
     let parts = parts.iter().filter(|(count, _)| *count > 0).map(|(count, why)| format!("{count} {why}"));
     parts.collect::<Vec<_>>().join(", ")
 }

@@ -104,11 +104,18 @@ pub struct Enforce {
     pub lease: Interval,
     /// Networks, identities, workloads and paths that are never denied.
     pub exempt: Vec<String>,
+    /// What becomes of inbound bytes that cannot be framed, where HTTP is served.
+    pub unframed: Unframed,
 }
 
 impl Default for Enforce {
     fn default() -> Self {
-        Self { on_exit: OnExit::Open, lease: Interval(Duration::from_secs(30)), exempt: Vec::new() }
+        Self {
+            on_exit: OnExit::Open,
+            lease: Interval(Duration::from_secs(30)),
+            exempt: Vec::new(),
+            unframed: Unframed::Deny,
+        }
     }
 }
 
@@ -164,6 +171,20 @@ pub enum OnExit {
     Open,
     /// It goes on until the lease runs out.
     Keep,
+}
+
+/// What becomes of inbound bytes that cannot be framed, of requests about whose end servers disagree, and of requests that a server has
+/// answered without their having been framed: all are counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unframed {
+    /// They are denied and charged, while any cap or access level denies inbound requests.
+    #[default]
+    Deny,
+    /// They are charged.
+    Charge,
+    /// They are let through and charged to nobody.
+    Allow,
 }
 
 /// A rate, written `"100/s"`, `"5/m"`, `"10000/d"`.

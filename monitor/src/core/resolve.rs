@@ -15,7 +15,7 @@ use crate::parser::authorization;
 use crate::parser::escape::escape;
 use crate::parser::forwarded;
 use crate::parser::head::{self, Head, Target};
-use crate::route::{Asked, Method, Routes};
+use crate::route::{self, Asked, Method, Path, Routes};
 use crate::tracker::{Budget, Connection, Context, Shape};
 use crate::view::Direction;
 use crate::workload::Processes;
@@ -58,6 +58,10 @@ impl Resolver<'_> {
         bytes: &[u8],
         direction: Direction,
     ) -> Shape {
+        if record.flags & request_flag::UNFRAMED != 0 {
+            // it has no head
+            return self.assemble(connection, record, direction, Arc::clone(self.no_context), b"", None);
+        }
         let same = record.flags & request_flag::SAME_HEADERS != 0;
         let mut parts = connection.parts.take();
         if let Some(parts) = parts.as_mut() {
@@ -145,8 +149,13 @@ impl Resolver<'_> {
         let authority = (!target_or_none.authority.is_empty())
             .then(|| escape(target_or_none.authority, HOST_CHARS).into_boxed_str());
         let host = authority.as_deref().unwrap_or(&context.host);
-        // CONNECT has no path: its route is the method
-        let path = target.map(|target| if method.label() == "CONNECT" { &b"*"[..] } else { target.path });
+        let path = match target {
+            // CONNECT has no path: its route is the method
+            Some(_) if method.label() == "CONNECT" => Path::Seen(b"*"),
+            Some(target) => Path::Seen(target.path),
+            None if record.flags & request_flag::UNFRAMED != 0 => Path::No(route::UNFRAMED),
+            None => Path::No(route::UNKNOWN),
+        };
         let route = self.routes.find(&Asked {
             direction,
             method,

@@ -24,6 +24,8 @@ pub struct Denials {
     pub access: ByDirection,
     /// More credentials than are told apart.
     pub credentials: ByDirection,
+    /// Bytes that cannot be framed.
+    pub framing: ByDirection,
 }
 
 /// Most verdicts that wait for their request.
@@ -103,6 +105,7 @@ impl Core {
             let counter = match verdict.reason {
                 reason::ACCESS => &mut denials.access,
                 reason::CREDENTIALS => &mut denials.credentials,
+                reason::FRAMING => &mut denials.framing,
                 _ => &mut denials.cap,
             };
             *counter.get_mut(direction) += 1;
@@ -200,6 +203,7 @@ pub(super) fn reason_word(number: u8) -> &'static str {
         reason::CAP => "cap",
         reason::ACCESS => "access",
         reason::CREDENTIALS => "credentials",
+        reason::FRAMING => "framing",
         _ => "",
     }
 }

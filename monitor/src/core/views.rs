@@ -223,6 +223,7 @@ impl Core {
             reason: finished.verdict.map_or("", |judged| verdict::reason_word(judged.reason)).to_owned(),
             notes: [
                 flagged(request_flag::AMBIGUOUS, "ambiguous"),
+                flagged(request_flag::UNFRAMED, "unframed"),
                 flagged(request_flag::LAX, "lax"),
                 flagged(request_flag::JOINED, "joined"),
                 flagged(request_flag::CUT, "truncated"),

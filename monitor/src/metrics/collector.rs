@@ -130,8 +130,10 @@ impl Families {
         for (result, count) in snapshot.ended.iter().filter(|(result, _)| !result.is_empty()) {
             self.counter("weir_connections_ended_total", &[result], *count as f64);
         }
-        let Denials { cap, access, credentials } = snapshot.denials;
-        for (reason, counts) in [("cap", cap), ("access", access), ("credentials", credentials)] {
+        let Denials { cap, access, credentials, framing } = snapshot.denials;
+        for (reason, counts) in
+            [("cap", cap), ("access", access), ("credentials", credentials), ("framing", framing)]
+        {
             for (direction, count) in
                 [(Direction::Inbound, counts.inbound), (Direction::Outbound, counts.outbound)]
             {

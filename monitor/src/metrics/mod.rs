@@ -66,7 +66,7 @@ pub const METRICS: &[(&str, &str, &str, &str)] = &[
         "weir_denials_total",
         "counter",
         "reason,direction",
-        "Requests that were denied, by reason: cap, access, credentials.",
+        "Requests that were denied, by reason: cap, access, credentials, framing.",
     ),
     (
         "weir_connections_ended_total",

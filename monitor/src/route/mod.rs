@@ -49,6 +49,8 @@ const HOST_CHARS: usize = 128;
 pub const OTHER: &str = "_other";
 /// Route of requests whose path was not seen.
 pub const UNKNOWN: &str = "_unknown";
+/// Route of requests that were not framed.
+pub const UNFRAMED: &str = "_unframed";
 
 /// Counts of one (status, version) pair of a route.
 #[derive(Clone, Copy, Debug)]
@@ -102,8 +104,17 @@ pub struct Asked<'a> {
     pub method: Method,
     /// Host of an outbound request.
     pub host: &'a [u8],
-    /// Path without query; `None` when it was not seen.
-    pub path: Option<&'a [u8]>,
+    /// Path without query.
+    pub path: Path<'a>,
+}
+
+/// The path of a request, as far as there is one.
+#[derive(Clone, Copy, Debug, Hash)]
+pub enum Path<'a> {
+    /// It was seen.
+    Seen(&'a [u8]),
+    /// It was not: the route is [`UNKNOWN`] or [`UNFRAMED`].
+    No(&'static str),
 }
 
 type Key = (Direction, Method, Arc<str>, Arc<str>);
@@ -179,8 +190,8 @@ impl Routes {
 
     fn resolve(&mut self, asked: &Asked<'_>) -> RouteRef {
         let (template, configured) = match asked.path {
-            None => (Arc::from(UNKNOWN), true),
-            Some(path) => {
+            Path::No(why) => (Arc::from(why), true),
+            Path::Seen(path) => {
                 let pattern = std::str::from_utf8(path).ok().and_then(|path| self.patterns.at(path).ok());
                 match pattern {
                     Some(found) => (Arc::clone(found.value), true),
@@ -357,7 +368,7 @@ mod tests {
             direction: Direction::Inbound,
             method: Method::new(b"GET"),
             host: b"",
-            path: Some(path.as_bytes()),
+            path: Path::Seen(path.as_bytes()),
         }
     }
 

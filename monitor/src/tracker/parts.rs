@@ -1,6 +1,6 @@
 //! Heads that arrive in parts, put together within bounds.
 
-/// Longest head that is put together: what the framing gives up at.
+/// Longest head that is put together: as many bytes as the kernel side sends.
 const HEAD_BYTES: usize = 256 << 10;
 /// Most bytes of all unfinished heads together.
 const TOTAL_BYTES: usize = 16 << 20;

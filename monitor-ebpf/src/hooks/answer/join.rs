@@ -54,6 +54,7 @@ unsafe fn create(tcp: *mut c_void, cookie: u64) -> *mut Answer {
     unsafe {
         conn::open(&raw mut (*answer).conn, tcp as u64, cookie, role::INBOUND);
         (*answer).conn.id = cookie | event::ANSWERED_CONN;
+        (*answer).conn.http.req.proven = 1;
         (*answer).sk = tcp as u64;
     }
     answer
