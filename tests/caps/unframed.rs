@@ -35,7 +35,7 @@ const ODD: &[&str] = &[
 ];
 
 /// How long an answer may take. Where none comes, nobody is waited for.
-const PATIENCE: Duration = Duration::from_millis(150);
+const PATIENCE: Duration = Duration::from_millis(100);
 
 fn odd(form: &str, path: &str) -> Vec<u8> {
     form.replace("{}", path).into_bytes()
@@ -122,7 +122,9 @@ fn odd_requests_get_round_no_cap() {
             for _ in 0..8 {
                 caller.call(&get("/first", ""));
             }
-            for form in ODD {
+            // all of them at nginx; what fences is the same at the others
+            let every = if name == "nginx" && !respond { 1 } else { 3 };
+            for form in ODD.iter().step_by(every) {
                 let what = format!("{name}, respond {respond}, {form:?}");
                 weir.run(&["caps", "reset", "each"]).ok();
                 let before = handled(&server);
@@ -130,7 +132,7 @@ fn odd_requests_get_round_no_cap() {
                 talk(to, &odd(form, "/odd"), &plain, true);
                 let each = [odd(form, "/odd"), get("/plain", "")].concat().repeat(30);
                 talk(to, &each, &[], false);
-                for _ in 0..6 {
+                for _ in 0..4 {
                     talk(to, &odd(form, "/odd"), &get("/plain", "Connection: close\r\n"), true);
                 }
                 let served = handled(&server) - before;
