@@ -6,7 +6,7 @@ use aya_ebpf::helpers::generated::{
 };
 use monitor_common::cap;
 use monitor_common::event::{self, cred, role, transport};
-use monitor_common::http1::phase;
+use monitor_common::http1::{Start, phase};
 use monitor_common::kernel::{FileKey, ServedKey};
 use monitor_common::ledger::Counter;
 
@@ -270,10 +270,18 @@ pub fn serves_http(sk: u64) -> bool {
     conn_serves_http(raw::number(sk as *const _)) != 0
 }
 
-/// [`serves_http`] of a socket that is a number already.
+/// What a buffer begins that `sk` sends or receives: where HTTP is served, servers take more than what looks like it.
 #[inline(always)]
-pub fn serves_http_at(sk: u64) -> bool {
-    conn_serves_http(sk) != 0
+pub fn start(sk: u64, address: u64, n: u32, receives: bool) -> Start {
+    raw::known(conn_start(raw::number(sk as *const _), address, n, receives as u32))
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn conn_start(sk: u64, address: u64, n: u32, receives: u32) -> u32 {
+    let start = raw::start(address, n);
+    let other = start == Start::No || start == Start::Response;
+    if other && receives != 0 && conn_serves_http(sk) != 0 { Start::Request as u32 } else { start as u32 }
 }
 
 #[unsafe(no_mangle)]
@@ -286,7 +294,7 @@ extern "C" fn conn_serves_http(sk: u64) -> u32 {
         uid: raw::kernel::<u32>(sk + config!(sock_uid) as u64).unwrap_or(0),
         port: raw::kernel::<u16>(sk + config!(sock_num) as u64).unwrap_or(0) as u64,
     };
-    SERVED.get_ptr(&key).is_some() as u32
+    SERVED.get_ptr(key).is_some() as u32
 }
 
 /// The server of `conn` has answered in HTTP.
@@ -333,11 +341,11 @@ extern "C" fn conn_end(conn: *mut Conn, learn: u32) -> u32 {
             port: (*peer).local_port as u64,
         }
     };
-    if SERVED.get_ptr(&key).is_some() {
+    if SERVED.get_ptr(key).is_some() {
         return 1;
     }
     if learn != 0 {
-        let _ = SERVED.insert(&key, &1, 0);
+        let _ = SERVED.insert(key, 1, 0);
     }
     0
 }

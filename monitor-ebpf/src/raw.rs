@@ -7,7 +7,6 @@ use aya_ebpf::helpers::generated::{
 use core::mem::{MaybeUninit, size_of};
 use monitor_common::http1::{self, Start, plausible_with};
 
-use crate::conn;
 use crate::maps::{IOVS, config};
 use crate::scratch::Scratch;
 
@@ -221,28 +220,15 @@ pub fn start(address: u64, n: u32) -> Start {
     known(start_of(address, n))
 }
 
-/// What a buffer begins that `sk` sends or receives: where HTTP is served, servers take more than what looks like it.
-#[inline(always)]
-pub fn start_at(sk: u64, address: u64, n: u32, receives: bool) -> Start {
-    known(start_of_call(number(sk as *const _), address, n, receives as u32))
-}
-
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn start_of_call(sk: u64, address: u64, n: u32, receives: u32) -> u32 {
-    let start = start_of(address, n);
-    let other = start == Start::No as u32 || start == Start::Response as u32;
-    if other && receives != 0 && conn::serves_http_at(sk) { Start::Request as u32 } else { start }
-}
-
 /// What the first bytes of a packet look like.
 #[inline(always)]
 pub fn start_in_word(word: u64, n: u32) -> Start {
     known(start_of_word(word, n))
 }
 
+/// The [`Start`] of a number.
 #[inline(always)]
-fn known(start: u32) -> Start {
+pub fn known(start: u32) -> Start {
     match start {
         1 => Start::Request,
         2 => Start::Response,

@@ -182,12 +182,10 @@ unsafe impl Env for Host<'_> {
         assert_eq!(s.open, 1);
         let (from, to) = (self.cur.head_at as usize, self.cur.pos as usize);
         assert!(from <= to && to < WIN, "{from} {to}");
-        if !self.resp {
-            if s.shipped < HEAD_MAX {
-                assert_eq!(s.shipped as usize, self.head.len());
-                self.head.extend(&self.win[from..to]);
-                assert_eq!(s.head as usize, self.head.len());
-            }
+        if !self.resp && s.shipped < HEAD_MAX {
+            assert_eq!(s.shipped as usize, self.head.len());
+            self.head.extend(&self.win[from..to]);
+            assert_eq!(s.head as usize, self.head.len());
         }
         self.same += u32::from(s.same);
         self.messages.push(Message {

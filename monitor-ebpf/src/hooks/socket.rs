@@ -273,7 +273,7 @@ fn what_begins(sk: *mut c_void, buffers: &Buffers, way: Way) -> Start {
     if buffers.found != Found::User {
         return Start::No;
     }
-    raw::start_at(sk as u64, buffers.address, buffers.first, way == Way::Receive)
+    conn::start(sk as u64, buffers.address, buffers.first, way == Way::Receive)
 }
 
 /// What the bytes of a call begin like.

@@ -88,7 +88,7 @@ fn policy() -> Option<u32> {
 
 /// `policy_flag`s, none while there is nothing to decide.
 ///
-/// VERIFIER(6.1): "R2 !read_ok": the flags of [`policy`] in a condition are looked at before it is known that there are any.
+/// VERIFIER(6.1): "`R2 !read_ok`": the flags of [`policy`] in a condition are looked at before it is known that there are any.
 #[inline(always)]
 fn flags() -> u32 {
     policy().unwrap_or(0)
