@@ -39,6 +39,9 @@ pub const ROUTES: usize = 64;
 /// Most bytes of a path that are compared, once normalised. A longer path matches by its beginning.
 pub const PATH: usize = 128;
 
+/// Bit of an entry of [`Subject::rules`]: requests that carry the subject are an exception to this rule.
+pub const EXCEPT: u16 = 1 << 15;
+
 /// Kinds of subjects beside those of [`crate::event::cred`].
 pub mod subject {
     /// A client address: `value` is [`super::client_key`].
@@ -65,7 +68,7 @@ pub struct SubjectKey {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Subject {
-    /// Indices of its rules plus one; 0 ends the list.
+    /// Indices of its rules plus one; 0 ends the list. With [`EXCEPT`]: a rule for each client that leaves its requests alone.
     pub rules: [u16; RULES_EACH],
     /// Access level, 0 for none: the role's number in `ACCESS`.
     pub access: u32,
@@ -89,7 +92,7 @@ pub mod scope {
     pub const ONE: u8 = 0;
     /// One for each credential (a stranger's goes to its client).
     pub const EACH_CREDENTIAL: u8 = 1;
-    /// One for each client address.
+    /// One for each client address: for every request of it, whatever that carries, but for the exceptions.
     pub const EACH_CLIENT: u8 = 2;
 }
 
@@ -287,6 +290,7 @@ pub const fn executable_key(inode: u64, device: u32) -> u64 {
 
 const _: () = {
     assert!(size_of::<SubjectKey>() == 16 && size_of::<Subject>() == 24);
+    assert!(RULES < EXCEPT as u32);
     assert!(size_of::<Rule>() == 32 && size_of::<Bucket>() == 24 && size_of::<BucketKey>() == 24);
     assert!(size_of::<Policy>() == 24 && size_of::<PathKey>() == 136 && size_of::<NetworkKey>() == 24);
 };

@@ -271,6 +271,9 @@ pub struct CapRow {
     pub scope: String,
     /// `inbound` or `outbound`.
     pub direction: String,
+    /// Roles whose members a cap for each client leaves alone: `role:partner`.
+    #[serde(default)]
+    pub except: Vec<String>,
     /// Beginning of the paths that it is for; empty for all.
     pub route: String,
     /// Destination; empty for all.

@@ -1,6 +1,7 @@
 //! Caps and access levels: what the server sees, what the caller sees, and what nobody can get around.
 
 mod answers;
+mod budgets;
 mod fences;
 mod keep;
 mod lines;

@@ -23,7 +23,7 @@ use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::generated::{bpf_get_current_cgroup_id, bpf_ktime_get_ns};
 use aya_ebpf::maps::lpm_trie::Key;
 use monitor_common::cap::{
-    Bucket, BucketKey, RULES_EACH, Subject, SubjectKey, VERDICTS, action, policy_flag, reason, scope,
+    Bucket, BucketKey, EXCEPT, RULES_EACH, Subject, SubjectKey, VERDICTS, action, policy_flag, reason, scope,
     subject, subject_flag, verdict,
 };
 use monitor_common::event::{self, CREDS, enforced, role, transport};
@@ -59,7 +59,7 @@ mod stage {
 pub const SHADOW_LEVEL: u32 = 1 << 31;
 
 /// Places in [`Ask::subjects`]. The network comes first: it says what its addresses stand for. The client comes behind the
-/// credentials: it is charged when none of them is known.
+/// credentials: they may be exceptions to its rules.
 const NETWORK: usize = 0;
 const CREDENTIAL: usize = 1;
 const CLIENT: usize = CREDENTIAL + CREDS;
@@ -364,9 +364,6 @@ unsafe fn of_subject(conn: *mut Conn, scratch: *mut Scratch, ask: *mut Ask) {
         }
         let credential = (CREDENTIAL..CLIENT).contains(&(at as usize));
         let client = at as usize == CLIENT;
-        if client && (*ask).known != 0 {
-            return;
-        }
         let found = if at as usize == NETWORK {
             network_key(conn, key.direction, &raw mut (*ask).network);
             NETWORKS.get(&(*ask).network).map(core::ptr::from_ref)
@@ -385,7 +382,8 @@ unsafe fn of_subject(conn: *mut Conn, scratch: *mut Scratch, ask: *mut Ask) {
             if credential {
                 (*ask).known = 1;
             }
-            if (*found).access != 0 {
+            // the access level of an address is for requests without a credential that is known
+            if (*found).access != 0 && !(client && (*ask).known != 0) {
                 let shadow = if flags & subject_flag::ACCESS_SHADOW != 0 { SHADOW_LEVEL } else { 0 };
                 (*ask).access[opaque(at) as usize & SUBJECT_MASK as usize] = (*found).access | shadow;
                 (*ask).levels = 1;
@@ -424,6 +422,7 @@ extern "C" fn judge_list(ask: *mut Ask, found: *mut Subject, at: u32) -> u32 {
             if rule == 0 || n >= TODO as u32 {
                 break;
             }
+            // an exception stays one: the bit is far above the number of rules
             (*ask).todo[opaque(n) as usize & TODO_MASK as usize] =
                 Todo { rule: rule - 1, subject: at as u8, charged: 0 };
             (*ask).rules = n + 1;
@@ -485,9 +484,9 @@ unsafe fn bucket(ask: *mut Ask, todo: Todo, kind: u8) -> *mut Bucket {
     }
 }
 
-/// Whether an earlier entry asks the same bucket: two credentials of one role charge it once.
+/// Whether an earlier entry is for `rule`, which may have [`EXCEPT`].
 #[inline(always)]
-unsafe fn is_asked(ask: *mut Ask, at: u32, rule: u16) -> bool {
+unsafe fn is_listed(ask: *mut Ask, at: u32, rule: u16) -> bool {
     let mut i = 0;
     while i < TODO as u32 {
         if i >= at {
@@ -535,13 +534,16 @@ unsafe fn of_rule(scratch: *mut Scratch, ask: *mut Ask) {
         let place = &raw mut (*ask).todo[opaque(at) as usize & TODO_MASK as usize];
         let todo = *place;
         (*ask).at = at + 1;
+        // there is none behind an exception
         let Some(rule) = RULES.get_ptr(todo.rule as u32) else { return };
         let (on, route, kind, what) = ((*rule).on, (*rule).route, (*rule).scope, (*rule).action);
         let limit = (*rule).limit;
         if on == 0
             || (route != 0 && (*ask).routes >> ((route - 1) & 63) & 1 == 0)
             || ((*rule).host != 0 && (*rule).host != (*ask).host)
-            || (kind == scope::ONE && is_asked(ask, at, todo.rule))
+            // two credentials of one role charge its bucket once; a client's requests may be exceptions
+            || (kind == scope::ONE && is_listed(ask, at, todo.rule))
+            || (kind == scope::EACH_CLIENT && is_listed(ask, at, todo.rule | EXCEPT))
         {
             return;
         }

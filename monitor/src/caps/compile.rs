@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use ipnet::IpNet;
 use monitor_common::answer::Text;
 use monitor_common::cap::{
-    self, PathValue, RULES_EACH, Rule, Subject, SubjectKey, policy_flag, scope, space, subject_flag,
+    self, EXCEPT, PathValue, RULES_EACH, Rule, Subject, SubjectKey, policy_flag, scope, space, subject_flag,
 };
 use monitor_common::http1::method;
 use monitor_common::siphash;
@@ -67,10 +67,11 @@ fn add(subject: &mut Subject, more: &Subject, names: &dyn Fn(u16) -> String) -> 
             continue;
         }
         let Some(free) = subject.rules.iter_mut().find(|slot| **slot == 0) else {
-            let taken = subject.rules.iter().map(|rule| names(rule - 1)).collect::<Vec<_>>().join(", ");
+            let taken =
+                subject.rules.iter().map(|rule| names((rule & !EXCEPT) - 1)).collect::<Vec<_>>().join(", ");
             return Err(format!(
                 "more than {RULES_EACH} caps for one subject ({taken}, {}): remove one, or give them different members",
-                names(rule - 1)
+                names((rule & !EXCEPT) - 1)
             ));
         };
         *free = rule;
@@ -153,7 +154,13 @@ pub fn compile(inputs: &Inputs<'_>) -> Result<Tables, String> {
     Ok(compiler.finish())
 }
 
-impl Compiler<'_> {
+impl<'a> Compiler<'a> {
+    /// A role that a cap names.
+    fn role(&self, cap: &Cap, name: &str) -> Result<&'a Role, String> {
+        let role = self.inputs.roles.iter().find(|role| role.name == name);
+        role.ok_or_else(|| format!("cap {:?}: there is no role {name:?}", cap.name))
+    }
+
     fn name(&self, index: u16) -> String {
         let found = self.inputs.caps.iter().find(|(known, ..)| *known == index);
         found.map_or_else(|| index.to_string(), |(_, cap, _)| cap.name.clone())
@@ -262,8 +269,7 @@ impl Compiler<'_> {
             let subject = of_rule(*index);
             let mut members = 0;
             if let Some(name) = &cap.role {
-                let role = self.inputs.roles.iter().find(|role| role.name == *name);
-                let role = role.ok_or_else(|| format!("cap {:?}: there is no role {name:?}", cap.name))?;
+                let role = self.role(cap, name)?;
                 for key in self.members(role, direction) {
                     self.add(key, &subject)?;
                     members += 1;
@@ -291,6 +297,25 @@ impl Compiler<'_> {
                 }
             }
             self.tables.members.insert(*index, members);
+            if *on {
+                self.exceptions(*index, cap)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Members of the roles that a cap for each client leaves alone.
+    fn exceptions(&mut self, index: u16, cap: &Cap) -> Result<(), String> {
+        let mut subject = Subject::default();
+        subject.rules[0] = (index + 1) | EXCEPT;
+        for name in cap.excepted().flatten() {
+            let role = self.role(cap, name)?;
+            for key in self.members(role, cap.direction()) {
+                self.add(key, &subject)?;
+            }
+            for network in &role.networks {
+                self.add_network((number(cap.direction()), network.0), &subject)?;
+            }
         }
         Ok(())
     }

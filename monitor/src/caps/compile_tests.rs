@@ -99,6 +99,27 @@ rate = "10/s"
 }
 
 #[test]
+fn exceptions_are_listed_with_those_who_are_left_alone() {
+    let text = r#"
+[[role]]
+name = "partner"
+identities = ["acme"]
+networks = ["10.0.0.0/8"]
+[[cap]]
+name = "clients"
+each = "client"
+except = ["role:partner"]
+rate = "10/s"
+"#;
+    let of = tables(text, &[]).unwrap();
+    assert_eq!(of.every[1].rules[0], 1);
+    assert_eq!(of.subjects[&key(0xab, 1, 1)].rules[0], 1 | EXCEPT);
+    assert_eq!(of.networks[&(1, "10.0.0.0/8".parse().unwrap())].rules[0], 1 | EXCEPT);
+    let nobody = tables(&text.replace("role:partner", "role:nobody"), &[]).unwrap_err();
+    assert!(nobody.contains("there is no role \"nobody\""), "{nobody}");
+}
+
+#[test]
 fn every_and_networks_and_exemptions() {
     let text = r#"
 [[role]]

@@ -88,6 +88,7 @@ impl Engine {
                 Direction::Inbound => "inbound".into(),
                 Direction::Outbound => "outbound".into(),
             },
+            except: cap.except.clone(),
             route: cap.route.clone().unwrap_or_default(),
             host: cap.host.clone().unwrap_or_default(),
             rate: cap.rate.to_string(),
@@ -207,6 +208,7 @@ impl Engine {
                 (.., Some(Each::Credential)) => {
                     !identity.starts_with("client:") && !identity.starts_with("workload:")
                 }
+                // whatever a client presents, its requests count; but which client it is that presents this, nobody knows
                 (.., Some(Each::Client)) => identity.starts_with("client:"),
                 _ => false,
             };

@@ -103,6 +103,9 @@ pub struct SetArgs {
     /// Every identity of this kind
     #[arg(long, value_enum)]
     each: Option<Each>,
+    /// With `--each client`: not the requests of this role's members, `role:NAME`
+    #[arg(long, value_name = "ROLE")]
+    except: Vec<String>,
     /// This local workload: `unit:NAME`, `container:ID`, `exe:/PATH`
     #[arg(long)]
     workload: Option<String>,
@@ -195,6 +198,7 @@ fn set(args: SetArgs) -> anyhow::Result<Outcome> {
             role: args.role.clone(),
             identity: args.identity.clone(),
             each: args.each,
+            except: Vec::new(),
             workload: args.workload.clone(),
             ..old
         },
@@ -207,6 +211,7 @@ fn set(args: SetArgs) -> anyhow::Result<Outcome> {
                 role: args.role.clone(),
                 identity: args.identity.clone(),
                 each: args.each,
+                except: Vec::new(),
                 workload: args.workload.clone(),
                 direction: None,
                 route: None,
@@ -224,6 +229,7 @@ fn set(args: SetArgs) -> anyhow::Result<Outcome> {
         direction: args.direction.or(cap.direction),
         route: args.route.or(cap.route),
         host: args.host.or(cap.host),
+        except: if args.except.is_empty() { cap.except } else { args.except },
         ..cap
     };
     cap.check().map_err(|(message, help)| Usage(format!("{message}; {help}")))?;
@@ -239,6 +245,7 @@ fn old(row: &CapRow) -> anyhow::Result<Cap> {
         role: None,
         identity: None,
         each: None,
+        except: row.except.clone(),
         workload: None,
         direction: Some(direction(&row.direction).map_err(Usage)?),
         route: filled(&row.route),

@@ -135,10 +135,13 @@ fn coverage(covered: &Covered, since: Option<Duration>, requests: usize) -> Stri
 /// Has members go by every name that they have: the daemon shows an identity by the name it was given.
 fn call_by_name(proposals: &mut [Proposal], names: &[NameRow]) {
     for proposal in proposals {
-        let Members::Of { identities, .. } = &mut proposal.members else { continue };
-        let also = names.iter().filter(|row| identities.contains(&row.identity)).map(|row| row.name.clone());
-        let also: Vec<_> = also.collect();
-        identities.extend(also);
+        for members in proposal.except.iter_mut().chain([&mut proposal.members]) {
+            let Members::Of { identities, .. } = members else { continue };
+            let also =
+                names.iter().filter(|row| identities.contains(&row.identity)).map(|row| row.name.clone());
+            let also: Vec<_> = also.collect();
+            identities.extend(also);
+        }
     }
 }
 
@@ -149,23 +152,25 @@ fn keep_last(requests: &mut Vec<Request>, since: Duration) {
     requests.retain(|request| request.time_ns >= from);
 }
 
+/// The members of a role that a cap names.
+fn members_of(cap: &Cap, name: &str, roles: &[Role]) -> Result<Members, String> {
+    let role = roles.iter().find(|role| role.name == name);
+    let role = role.ok_or_else(|| format!("cap {:?}: there is no [[role]] {name:?}: add it", cap.name))?;
+    if role.kind.is_some() {
+        return Err(format!(
+            "cap {:?}: requests do not show who is in role {name:?} by `kind`: list `identities`",
+            cap.name
+        ));
+    }
+    let networks = role.networks.iter().map(|network| network.0).collect();
+    Ok(Members::Of { identities: role.identities.clone(), networks })
+}
+
 fn proposal(cap: &Cap, roles: &[Role]) -> Result<Proposal, String> {
     cap.check().map_err(|(why, help)| format!("{why}; {help}"))?;
     let limit = cap.limit().ok_or_else(|| format!("cap {:?}: burst is 0: give at least 1", cap.name))?;
     let members = match (&cap.role, &cap.identity, &cap.workload) {
-        (Some(name), ..) => {
-            let role = roles.iter().find(|role| role.name == *name);
-            let role =
-                role.ok_or_else(|| format!("cap {:?}: there is no [[role]] {name:?}: add it", cap.name))?;
-            if role.kind.is_some() {
-                return Err(format!(
-                    "cap {:?}: requests do not show who is in role {name:?} by `kind`: list `identities`",
-                    cap.name
-                ));
-            }
-            let networks = role.networks.iter().map(|network| network.0).collect();
-            Members::Of { identities: role.identities.clone(), networks }
-        }
+        (Some(name), ..) => members_of(cap, name, roles)?,
         (_, Some(identity), _) => Members::Of { identities: vec![identity.clone()], networks: Vec::new() },
         (.., Some(workload)) => Members::Workload(workload.clone()),
         _ => Members::Everybody,
@@ -180,6 +185,11 @@ fn proposal(cap: &Cap, roles: &[Role]) -> Result<Proposal, String> {
             Some(Each::Client) => scope::EACH_CLIENT,
         },
         members,
+        except: cap
+            .excepted()
+            .flatten()
+            .map(|name| members_of(cap, name, roles))
+            .collect::<Result<Vec<_>, _>>()?,
         direction: cap.direction(),
         route: cap.route.clone(),
         host: cap.host.clone(),

@@ -56,6 +56,9 @@ pub struct Cap {
     /// Every identity of this kind has a bucket of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub each: Option<Each>,
+    /// With `each = "client"`: roles whose members' requests are not charged, `"role:NAME"`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub except: Vec<String>,
     /// This local workload has a bucket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workload: Option<String>,
@@ -90,6 +93,9 @@ pub struct Listener {
     /// Status of the answer to a denied request: 429.
     pub respond: u16,
 }
+
+/// Most exceptions of a cap.
+const EXCEPTIONS: usize = 8;
 
 /// How long caps may outlive the daemon.
 const LEASES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24);
@@ -158,7 +164,7 @@ impl Action {
 pub enum Each {
     /// Every credential; those that no server has accepted share the bucket of their client address
     Credential,
-    /// Every client address without an accepted credential
+    /// Every client address, with every request that comes from it
     Client,
 }
 
@@ -305,6 +311,11 @@ impl Cap {
         self.burst.unwrap_or_else(|| ((self.rate.per_second() / 10.0).ceil() as u64).max(1))
     }
 
+    /// The roles that are exceptions; `None` for what names none.
+    pub fn excepted(&self) -> impl Iterator<Item = Option<&str>> {
+        self.except.iter().map(|text| text.strip_prefix("role:").filter(|name| !name.is_empty()))
+    }
+
     /// Rate and burst as the kernel needs them.
     pub fn limit(&self) -> Option<Limit> {
         Limit::new(self.rate.requests, self.rate.per_ns(), self.burst())
@@ -356,6 +367,15 @@ impl Cap {
         }
         if self.each == Some(Each::Client) && direction == Direction::Outbound {
             return wrong("outbound requests have no client", "use `each = \"credential\"` or `workload`");
+        }
+        if self.each != Some(Each::Client) && !self.except.is_empty() {
+            return wrong(
+                "`except` is for caps with `each = \"client\"`",
+                "leave it out; `[enforce] exempt` is for all caps",
+            );
+        }
+        if self.except.len() > EXCEPTIONS || self.excepted().any(|role| role.is_none()) {
+            return wrong("`except` names roles, at most 8", "write except = [\"role:NAME\"]");
         }
         if let Some(Err(why)) = self.route.as_deref().map(check_prefix) {
             return wrong(&format!("`route` {why}"), "write the beginning of a path, such as \"/v1/\"");
@@ -427,9 +447,8 @@ pub fn check(
         if caps.iter().take(at).any(|other| other.name == cap.name) {
             problem("cap", format!("there are two caps {:?}", cap.name), "rename one of them");
         }
-        if let Some(role) = &cap.role
-            && !roles.iter().any(|known| known.name == *role)
-        {
+        let named = cap.role.as_deref().into_iter().chain(cap.excepted().flatten());
+        for role in named.filter(|role| !roles.iter().any(|known| known.name == *role)) {
             let near = roles.iter().map(|known| (strsim::jaro_winkler(&known.name, role), &known.name));
             let near = near.filter(|(near, _)| *near > 0.75).max_by(|a, b| a.0.total_cmp(&b.0));
             let help = near.map_or_else(
@@ -482,6 +501,7 @@ mod tests {
             "role = \"r\"",
             "role = \"r\"\neach = \"credential\"",
             "each = \"client\"",
+            "each = \"client\"\nexcept = [\"role:partner\"]",
             "identity = \"acme\"",
             "workload = \"unit:a.service\"\nhost = \"api.example.com\"",
         ] {
@@ -494,6 +514,8 @@ mod tests {
             "identity = \"a\"\nhost = \"a b\"",
             "identity = \"a\"\ndirection = \"inbound\"\nhost = \"a\"",
             "each = \"client\"\ndirection = \"outbound\"",
+            "each = \"client\"\nexcept = [\"partner\"]",
+            "each = \"credential\"\nexcept = [\"role:partner\"]",
             "identity = \"a\"\nroute = \"v1\"",
             "identity = \"a\"\nburst = 0",
             "workload = \"billing\"",

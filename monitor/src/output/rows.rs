@@ -227,6 +227,7 @@ impl Row for CapRow {
         "name" => |row| text(&row.name);
         "scope" => |row| text(&row.scope);
         "direction" => |row| text(&row.direction);
+        "except", wide => |row| Value::Text(row.except.join(" "));
         "route" => |row| text(&row.route);
         "host" => |row| text(&row.host);
         "rate" => |row| text(&row.rate);

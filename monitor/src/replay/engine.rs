@@ -12,6 +12,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use ipnet::IpNet;
 use monitor_common::cap::{action, scope};
 use monitor_common::gcra::{self, Answer};
 
@@ -125,7 +126,7 @@ fn charged(proposal: &Proposal, request: &Request, accepted: &Accepted<'_>) -> V
             .collect(),
         scope::EACH_CLIENT => {
             // outbound there are no clients: who calls is a local workload
-            if outbound || request.credentials.iter().any(known) {
+            if outbound || proposal.except.iter().any(|members| is_excepted(members, request, &known)) {
                 return Vec::new();
             }
             vec![(Some(client(request)), client(request))]
@@ -135,17 +136,30 @@ fn charged(proposal: &Proposal, request: &Request, accepted: &Accepted<'_>) -> V
                 Members::Workload(workload) => (*workload == request.workload).then(|| workload.clone()),
                 Members::Everybody => Some(client(request)),
                 Members::Of { identities, networks } => {
-                    let address = request.address.filter(|_| !outbound);
-                    let inside = address.is_some_and(|at| networks.iter().any(|net| net.contains(&at)));
-                    let is_client = !outbound
-                        && !request.credentials.iter().any(known)
-                        && identities.contains(&client(request));
+                    let inside = !outbound && is_inside(networks, request);
+                    let is_client = !outbound && identities.contains(&client(request));
                     let first = carried.first().map(|credential| (*credential).clone());
                     first.or_else(|| (inside || is_client).then(|| client(request)))
                 }
             };
             who.map(|who| vec![(None, who)]).unwrap_or_default()
         }
+    }
+}
+
+fn is_inside(networks: &[IpNet], request: &Request) -> bool {
+    request.address.is_some_and(|at| networks.iter().any(|net| net.contains(&at)))
+}
+
+/// Whether a request is one of members that a proposal for each client leaves alone.
+fn is_excepted(members: &Members, request: &Request, known: impl Fn(&String) -> bool) -> bool {
+    match members {
+        Members::Of { identities, networks } => {
+            is_inside(networks, request)
+                || identities.contains(&client(request))
+                || request.credentials.iter().any(|one| identities.contains(one) && known(one))
+        }
+        Members::Everybody | Members::Workload(_) => false,
     }
 }
 

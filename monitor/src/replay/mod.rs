@@ -28,6 +28,8 @@ pub struct Proposal {
     pub scope: u8,
     /// Whose requests it is for.
     pub members: Members,
+    /// Whose requests it leaves alone, of those for each client.
+    pub except: Vec<Members>,
     /// Side of the requests.
     pub direction: Direction,
     /// Only paths that begin like this, in whatever case.

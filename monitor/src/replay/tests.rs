@@ -33,6 +33,7 @@ fn cap(name: &str, rate: u64, burst: u64, members: Members) -> Proposal {
         action: action::DENY,
         scope: scope::ONE,
         members,
+        except: Vec::new(),
         direction: Direction::Inbound,
         route: None,
         host: None,
@@ -120,18 +121,22 @@ fn invented_credentials_share_the_bucket_of_their_client() {
 }
 
 #[test]
-fn clients_are_those_without_an_accepted_credential() {
+fn a_client_is_charged_whatever_it_presents() {
     let each = Proposal { scope: scope::EACH_CLIENT, ..cap("each", 1, 1, Members::Everybody) };
+    let but_acme = Proposal { except: vec![of(&["acme", "guess"])], ..each.clone() };
     let lines = [
         line(0, "client:192.0.2.1", ""),
         line(1, "client:192.0.2.2", ""),
         line(2, "client:192.0.2.1", ""),
         line(3, "acme", r#","status":200"#),
-        line(4, "bearer:00", r#","status":403"#),
+        line(4, "bearer:00", r#","status":200"#),
+        line(5, "guess", r#","status":401"#),
     ];
     let report = replay(&[each], &requests(&lines)).remove(0);
-    assert_eq!(counts(&report), (4, 3, 1, 0));
-    assert_eq!(report.top, [("client:192.0.2.1".to_owned(), 1)]);
+    assert_eq!(counts(&report), (6, 3, 3, 0));
+    assert_eq!(report.top, [("client:192.0.2.7".to_owned(), 2), ("client:192.0.2.1".to_owned(), 1)]);
+    // an exception is for those whom a server has accepted
+    assert_eq!(counts(&replay(&[but_acme], &requests(&lines))[0]), (5, 3, 2, 0));
 }
 
 #[test]
