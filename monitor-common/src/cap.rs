@@ -1,10 +1,11 @@
 //! Caps and access levels as the kernel side applies them: what the daemon compiles its configuration into.
 //!
 //! ```text
-//! request head complete -> the subjects it is charged to: each of its credentials, else its client address; its workload
+//! request head complete -> the subjects it may be charged to: its credentials, its client address, its workload
+//!   SERVERS[local end] -> server; ACCEPTED[(value, kind, server)]        is a credential proven here?
 //!   SUBJECTS[(value, kind, direction)] -> Subject { rules, access }      what is configured for this very one
 //!   EVERY[direction, credential | client] -> Subject                     what is configured for every one of a kind
-//!     -> RULES[index]: does it apply (route, host)? -> its bucket: ask; the tightest answer wins
+//!     -> RULES[index]: does it apply (route, host)? -> its buckets ([`crate::charge`]): ask; the tightest answer wins
 //!        all admit -> all consume; one refuses -> nothing is consumed, verdict `deny` (or `shadow`)
 //!   access: ACCESS[(role, path)] -> methods
 //! ```
@@ -13,9 +14,9 @@
 //! the one that is charged could be among those that were left out.
 //!
 //! Buckets: a rule for one subject, a role or a workload has its bucket in the rule's own cell of `BUCKETS`, which nobody can
-//! evict. A rule for *each* credential or client has one in `EACH` (accepted credentials; never evicts, full means the client is
-//! charged) or `STRANGERS` (LRU, by client address). A credential that no server has accepted yet is charged to the bucket of
-//! its client address, so that inventing credentials buys nothing and nobody's quota can be burnt by guessing.
+//! evict. A rule for each credential has one for every credential: in `EACH` for those that are proven (never evicts), in
+//! `UNPROVEN` for the others (LRU: what an inventor walks out of it is bounded all the same), from where it goes on once it is
+//! proven. The buckets of clients, and those of the strangers at each client, are in `STRANGERS` (LRU).
 //!
 //! The daemon writes `RULES`, `EVERY`, `SUBJECTS` and `ACCESS`, then `POLICY` last: it switches the new generation on. A rule's
 //! index stays the same for as long as a cap of that name exists, so its bucket and counts survive changes of everything else.
@@ -30,8 +31,12 @@ pub const RULES: u32 = 1024;
 pub const RULES_EACH: usize = 8;
 /// Most subjects that are configured one by one.
 pub const SUBJECTS: u32 = 131_072;
-/// Most accepted credentials with a bucket of their own.
+/// Most proven credentials with a bucket of their own.
 pub const EACH: u32 = 131_072;
+/// Most other credentials with a bucket of their own.
+pub const UNPROVEN: u32 = 32_768;
+/// Most local ends of servers that are told apart.
+pub const SERVERS: u32 = 16_384;
 /// Most client addresses with a bucket; the least recently used goes first.
 pub const STRANGERS: u32 = 65_536;
 /// Most different route prefixes in caps, a bit each.
@@ -48,11 +53,13 @@ pub mod subject {
     pub const CLIENT: u32 = 0;
     /// A workload by cgroup: `value` is the cgroup's id.
     pub const CGROUP: u32 = 64;
+    /// Owner of a server: `value` is the upper half of its entry in `SERVERS`.
+    pub const OWNER: u32 = 66;
     /// A workload by executable: `value` is the inode, see [`super::executable_key`].
     pub const EXECUTABLE: u32 = 65;
 }
 
-/// Key of `SUBJECTS`, `ACCEPTED`, and with a rule in front of it of `EACH` and `STRANGERS`.
+/// Key of `SUBJECTS`, of `ACCEPTED` (with the server in the direction's place: see [`server`]), and with a rule in front of it of `EACH` and `STRANGERS`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SubjectKey {
@@ -62,6 +69,25 @@ pub struct SubjectKey {
     pub kind: u32,
     /// One of [`crate::event::role`].
     pub direction: u32,
+}
+
+/// Where credentials are proven: numbers in the place of [`SubjectKey::direction`] in `ACCEPTED`.
+pub mod server {
+    /// At servers that nobody has told apart: `event::role::INBOUND`.
+    pub const ANY: u32 = crate::event::role::INBOUND as u32;
+}
+
+/// Key of `SERVERS` (the value is the server's number and, above it, its owner's; 0 for one that vouches for the whole host): the
+/// local end of an inbound connection, which the kernel side knows whatever it sees of one.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ServerKey {
+    /// Local address as two words in memory order (IPv4 mapped).
+    pub address: [u64; 2],
+    /// Network namespace.
+    pub netns: u32,
+    /// Port.
+    pub port: u32,
 }
 
 /// What is configured for a subject.
@@ -84,13 +110,15 @@ pub mod subject_flag {
     pub const ACCESS_SHADOW: u32 = 2;
     /// Of a network: its address stands for many clients (a trusted proxy), so rules for each client leave it alone.
     pub const PROXY: u32 = 4;
+    /// Of a credential: it is known by a name that is no secret, so what is configured holds only where it is proven.
+    pub const CLAIMED: u32 = 8;
 }
 
 /// Whether a rule has one bucket or one for each subject.
 pub mod scope {
     /// One bucket, in the rule's own cell.
     pub const ONE: u8 = 0;
-    /// One for each credential (a stranger's goes to its client).
+    /// One for each credential, beside that of its client's strangers.
     pub const EACH_CREDENTIAL: u8 = 1;
     /// One for each client address: for every request of it, whatever that carries, but for the exceptions.
     pub const EACH_CLIENT: u8 = 2;
@@ -112,6 +140,8 @@ pub mod action {
 pub struct Rule {
     /// Rate and burst.
     pub limit: Limit,
+    /// Those of the strangers at one client.
+    pub strangers: Limit,
     /// Fingerprint of the destination host, 0 for any: [`host_print`].
     pub host: u64,
     /// Bit of its route prefix plus one, 0 for any route.
@@ -138,7 +168,7 @@ pub struct Bucket {
     pub refused: u64,
 }
 
-/// Key of a bucket in `EACH` and `STRANGERS`.
+/// Key of a bucket in `EACH`, `UNPROVEN` and `STRANGERS`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct BucketKey {
@@ -206,7 +236,7 @@ pub mod policy_flag {
     pub const EXEMPT_PATHS: u32 = 16;
     /// There are rules or access levels that deny outbound requests: sends are framed before they leave.
     pub const EARLY: u32 = 32;
-    /// There are rules for each credential or each client: what a server has accepted is kept in `ACCEPTED`.
+    /// There are rules for each credential or each client.
     pub const EACH: u32 = 64;
     /// There are rules with destination hosts.
     pub const HOSTS: u32 = 128;
@@ -224,6 +254,8 @@ pub mod policy_flag {
     pub const UNFRAMED_DENIED: u32 = 8192;
     /// Inbound requests that were not framed are charged to nobody.
     pub const UNFRAMED_FREE: u32 = 16384;
+    /// It matters which credentials are proven: `SERVERS` and `ACCEPTED` are asked.
+    pub const PROVEN: u32 = 32_768;
 }
 
 /// Key of `ACCESS`: a longest-prefix match on role and path, so the data is the role's number in network order, then the path.
@@ -282,6 +314,18 @@ pub const fn client_key(address: [u64; 2]) -> u64 {
     (a.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ b.rotate_left(29)).wrapping_mul(0xD6E8_FEB8_6659_FD93)
 }
 
+/// The network that a client stands for: an IPv6 /64 is one household, an IPv4 address (mapped) is itself.
+#[inline(always)]
+pub const fn client_network([high, low]: [u64; 2]) -> [u64; 2] {
+    if high == 0 { [high, low] } else { [high, 0] }
+}
+
+/// The key of a public name in `ACCEPTED`: whoever knows it can present it, so it is proven for one client only.
+#[inline(always)]
+pub const fn of_client(value: u64, client: u64) -> u64 {
+    value ^ client.rotate_left(17)
+}
+
 /// The kernel's key of an executable: its inode and device, mixed.
 #[inline(always)]
 pub const fn executable_key(inode: u64, device: u32) -> u64 {
@@ -291,6 +335,7 @@ pub const fn executable_key(inode: u64, device: u32) -> u64 {
 const _: () = {
     assert!(size_of::<SubjectKey>() == 16 && size_of::<Subject>() == 24);
     assert!(RULES < EXCEPT as u32);
-    assert!(size_of::<Rule>() == 32 && size_of::<Bucket>() == 24 && size_of::<BucketKey>() == 24);
+    assert!(size_of::<Rule>() == 48 && size_of::<Bucket>() == 24 && size_of::<BucketKey>() == 24);
     assert!(size_of::<Policy>() == 24 && size_of::<PathKey>() == 136 && size_of::<NetworkKey>() == 24);
+    assert!(size_of::<ServerKey>() == 24);
 };

@@ -6,6 +6,7 @@
 
 pub mod answer;
 pub mod cap;
+pub mod charge;
 pub mod event;
 pub mod gcra;
 pub mod http1;

@@ -448,6 +448,21 @@ pub unsafe fn client_key(peer: *const Peer) -> u64 {
     cap::client_key([a, b])
 }
 
+/// Key of the network that a client stands for: what buckets of clients are told apart by.
+///
+/// # Safety
+/// `conn` must be valid, its peer known.
+#[inline(always)]
+pub unsafe fn network_key(conn: *const Conn) -> u64 {
+    // SAFETY: the caller's promise.
+    let (remote, family) = unsafe { ((*conn).peer.remote, (*conn).peer.family) };
+    if family != AF_INET6 || remote[0] == 0 {
+        // SAFETY: the caller's promise.
+        return unsafe { (*conn).client };
+    }
+    cap::client_key(cap::client_network(remote))
+}
+
 /// Tells the daemon about a connection and the process that uses it, when it does not know yet.
 ///
 /// # Safety

@@ -8,7 +8,7 @@ use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, SockHash};
 use monitor_common::answer::Text;
-use monitor_common::cap::{self, Bucket, BucketKey, Policy, Rule, Subject, SubjectKey};
+use monitor_common::cap::{self, Bucket, BucketKey, Policy, Rule, ServerKey, Subject, SubjectKey};
 use monitor_common::http1::{self, Names};
 use monitor_common::kernel::{
     Config, FileKey, IdentityCount, IdentityKey, ListenerKey, RINGS_MAX, ServedKey, TlsKey,
@@ -349,13 +349,19 @@ pub static EVERY: Array<Subject> = Array::with_max_entries(4, 0);
 #[map]
 pub static SUBJECTS: HashMap<SubjectKey, Subject> =
     HashMap::with_max_entries(cap::SUBJECTS, BPF_F_NO_PREALLOC);
-/// Credentials that a server has accepted.
+/// Credentials that are proven at a server, by its number in the direction's place.
 #[map]
 pub static ACCEPTED: HashMap<SubjectKey, u32> = HashMap::with_max_entries(cap::EACH, BPF_F_NO_PREALLOC);
-/// Buckets of accepted credentials.
+/// Servers and their owners by their local end.
+#[map]
+pub static SERVERS: HashMap<ServerKey, u64> = HashMap::with_max_entries(cap::SERVERS, BPF_F_NO_PREALLOC);
+/// Buckets of proven credentials.
 #[map]
 pub static EACH: HashMap<BucketKey, Bucket> = HashMap::with_max_entries(cap::EACH, BPF_F_NO_PREALLOC);
-/// Buckets of client addresses.
+/// Buckets of other credentials.
+#[map]
+pub static UNPROVEN: LruHashMap<BucketKey, Bucket> = LruHashMap::with_max_entries(cap::UNPROVEN, 0);
+/// Buckets of clients, and of the strangers at each.
 #[map]
 pub static STRANGERS: LruHashMap<BucketKey, Bucket> = LruHashMap::with_max_entries(cap::STRANGERS, 0);
 /// What is configured for networks: direction, address.

@@ -1,7 +1,7 @@
 //! One CPU's working memory, and who holds it.
 
 use aya_ebpf::maps::lpm_trie::Key;
-use monitor_common::cap::{BucketKey, SubjectKey};
+use monitor_common::cap::{BucketKey, ServerKey, SubjectKey};
 use monitor_common::event;
 use monitor_common::http1::{self, Cur};
 use monitor_common::ledger::Counter;
@@ -96,8 +96,6 @@ pub struct Ask {
     pub seq: u32,
     /// Its number as the server's framing counts, where that leaves out those that were denied.
     pub number: u32,
-    /// Zero.
-    pub pad: u32,
     /// Gravest action so far plus one: 0 while everything admits.
     pub worst: u32,
     /// The rule that said so, or the access level's number.
@@ -108,11 +106,23 @@ pub struct Ask {
     pub reason: u32,
     /// 1 when the address stands for many clients.
     pub proxy: u32,
-    /// 1 when the request has a credential that is known here.
-    pub known: u32,
+    /// A bit for each credential that the request has.
+    pub presented: u32,
+    /// A bit for each of them that is proven here.
+    pub proven: u32,
+    /// What was said of the entry that is asked: `judge::entry`.
+    pub said: u32,
+    /// Rule that is looked for among the entries.
+    pub sought: u32,
+    /// What the rules that are listed charge: `charge`.
+    pub charged: u32,
+    /// Number of the server, 0 until somebody asks.
+    pub server: u32,
+    /// Its owner, 0 for none.
+    pub owner: u32,
     /// Longest wait of the rules that refused as gravely.
     pub wait_ns: u64,
-    /// Who is asked in its place where a credential is a stranger's.
+    /// The client, whose bucket is charged for itself and for strangers.
     pub client: SubjectKey,
     /// Who is asked.
     pub subjects: [SubjectKey; SUBJECTS_EACH],
@@ -122,6 +132,10 @@ pub struct Ask {
     pub todo: [Todo; TODO],
     /// Key of the bucket that is asked.
     pub bucket: BucketKey,
+    /// Key of the proof that is asked for.
+    pub proof: SubjectKey,
+    /// Key of the server that is asked for.
+    pub server_key: ServerKey,
     /// Key of the network that is asked.
     pub network: Key<NetworkData>,
     /// Fingerprint of the destination host, 0 when not known.
@@ -138,8 +152,22 @@ pub struct Todo {
     pub rule: u16,
     /// For whom: index in [`Ask::subjects`].
     pub subject: u8,
-    /// 1 once its bucket was charged.
-    pub charged: u8,
+    /// Bits of [`todo`].
+    pub state: u8,
+}
+
+/// Bits of [`Todo::state`].
+pub mod todo {
+    /// The bucket is that of the client's strangers.
+    pub const STRANGERS: u8 = 1;
+    /// The entry in front is this rule's, for the strangers: what it refuses is not asked again.
+    pub const BEHIND: u8 = 2;
+    /// The bucket was charged.
+    pub const CHARGED: u8 = 4;
+    /// The bucket refused.
+    pub const REFUSED: u8 = 8;
+    /// The bucket is that of the server's owner.
+    pub const OWNER: u8 = 16;
 }
 
 /// [`Reply::first`]: the server gets everything.

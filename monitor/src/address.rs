@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use monitor_common::cap::client_key;
+use monitor_common::cap::{client_key, client_network};
 use monitor_common::event::{Conn, transport};
 
 /// `AF_UNIX` as the records carry it.
@@ -96,6 +96,22 @@ impl Peer {
             Form::Address => Some(client_key([word(0)?, word(8)?])),
             Form::Local => Some(client_key([u64::from(self.uid()?), 0])),
             Form::Unknown => None,
+        }
+    }
+
+    /// Address and port as the kernel side has them, zero when there are none.
+    pub fn words(&self) -> ([u64; 2], u16) {
+        match self.ip() {
+            Some(ip) => (words(ip), self.port),
+            None => ([0; 2], 0),
+        }
+    }
+
+    /// The kernel's key of the network that this client stands for, see [`monitor_common::cap::client_network`].
+    pub fn network_key(&self) -> Option<u64> {
+        match self.ip() {
+            Some(ip) => Some(client_key(client_network(words(ip)))),
+            None => self.client_key(),
         }
     }
 

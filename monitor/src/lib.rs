@@ -15,6 +15,7 @@ pub mod metrics;
 pub mod output;
 pub mod parser;
 pub mod probes;
+pub mod proof;
 pub mod rates;
 pub mod replay;
 pub mod route;

@@ -10,6 +10,7 @@ use monitor_common::cap::{
 };
 
 use crate::core::KernelIdentity;
+use crate::proof::Change as Proven;
 use crate::view::HookRow;
 
 /// Most records of one [`Sensor::drain`]: some 20 ms of work, after which others get their turn at the core.
@@ -154,11 +155,11 @@ pub trait Enforcer: Send + Sync {
     /// # Errors
     /// See [`Enforcer::rule`].
     fn network(&self, network: &NetworkEntry, subject: Option<&Subject>) -> anyhow::Result<()>;
-    /// A credential counts as accepted, or not any more.
+    /// Which server is at an end, or whether a credential is proven.
     ///
     /// # Errors
     /// See [`Enforcer::rule`].
-    fn accepted(&self, key: &SubjectKey, is_accepted: bool) -> anyhow::Result<()>;
+    fn proven(&self, change: &Proven) -> anyhow::Result<()>;
     /// Sets what there is to decide, and when the daemon was last alive. With the first one this daemon takes over from what
     /// an earlier one kept.
     ///

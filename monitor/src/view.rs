@@ -274,6 +274,12 @@ pub struct CapRow {
     /// Roles whose members a cap for each client leaves alone: `role:partner`.
     #[serde(default)]
     pub except: Vec<String>,
+    /// Rate of the strangers at one client; empty for ten times the cap's own.
+    #[serde(default)]
+    pub strangers: String,
+    /// Their burst, 0 for ten times the cap's own.
+    #[serde(default)]
+    pub strangers_burst: u64,
     /// Beginning of the paths that it is for; empty for all.
     pub route: String,
     /// Destination; empty for all.

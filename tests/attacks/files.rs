@@ -26,12 +26,14 @@ fn files_of_others_hang_nothing() {
     need!("nginx", "python3");
     let _turn = turn();
     let mut findings = Findings::default();
-    let place = crate::harness::weir::Place::new(
-        "[[role]]\nname = \"users\"\nkind = \"jwt\"\n\n[[cap]]\nname = \"users\"\nrole = \"users\"\nrate = \"1/h\"\nburst = 1\n\
-         action = \"shadow\"\n",
-    );
-    let weir = place.start();
     let server = servers::nginx(None);
+    let place = crate::harness::weir::Place::new(&format!(
+        "[[listener]]\nport = {}\nguarded = \"all\"\n\n\
+         [[role]]\nname = \"users\"\nkind = \"jwt\"\n\n[[cap]]\nname = \"users\"\nrole = \"users\"\nrate = \"1/h\"\nburst = 1\n\
+         action = \"shadow\"\n",
+        address(&server).port()
+    ));
+    let weir = place.start();
     cap_acme(&weir);
     let held = Attack::start(&["leases", "32"]);
     let _pipes = Attack::start(&["pipes", "32"]);

@@ -436,6 +436,10 @@ fn invented_credentials_change_nothing() {
         "1/h",
         "--burst",
         "20000",
+        "--strangers",
+        "1/h",
+        "--strangers-burst",
+        "20000",
         "--action",
         "shadow",
     ])

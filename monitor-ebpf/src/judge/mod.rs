@@ -1,15 +1,15 @@
 //! Decides about a request whose head is complete: caps and access levels, as `monitor_common::cap` describes them.
 //!
 //! ```text
-//! begin -> SUBJECT per subject -> PATH per byte -> ROUTES -> ACCESS per level -> ASK per rule --> end
-//!          what is configured     only if asked for                           \ one refuses /
-//!          for this one, for                                          REFUND what was charged
-//!          every one of its kind
+//! begin -> SUBJECT per subject -> EVERY -> PATH per byte -> ROUTES -> ACCESS per level -> ASK per rule --> end
+//!          what is configured     for every  only if asked for                          \ one refuses /
+//!          for this one, and      one of a                                       REFUND what was charged
+//!          whether it is proven   kind
 //! ```
 //! A decision is a walk in small steps, each one call of the `bpf_loop` callback that also runs the framing: the verifier sees
 //! each step once, whatever the number of rules, and nothing is nested. All of its state is in [`Ask`].
 //!
-//! Buckets are charged one by one while they admit; when one refuses, what was charged is given back. In between another
+//! Which buckets those are says `monitor_common::charge`. They are charged one by one while they admit; when one refuses, what was charged is given back. In between another
 //! request may be refused that had been admitted a moment later, never the other way round.
 
 #![allow(
@@ -23,22 +23,23 @@ use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::generated::{bpf_get_current_cgroup_id, bpf_ktime_get_ns};
 use aya_ebpf::maps::lpm_trie::Key;
 use monitor_common::cap::{
-    Bucket, BucketKey, EXCEPT, RULES_EACH, Subject, SubjectKey, VERDICTS, action, policy_flag, reason, scope,
-    subject, subject_flag, verdict,
+    Bucket, EXCEPT, RULES_EACH, Rule, ServerKey, Subject, SubjectKey, VERDICTS, action, of_client,
+    policy_flag, reason, scope, server, subject, subject_flag, verdict,
 };
-use monitor_common::event::{self, CREDS, enforced, role, transport};
+use monitor_common::charge;
+use monitor_common::event::{self, CREDS, cred, enforced, role, transport};
 use monitor_common::gcra::{self, Answer};
 use monitor_common::http1::{Stream, flag};
 use monitor_common::ledger::Counter;
 
 use crate::hooks::fence;
 use crate::maps::{
-    ACCEPTED, BUCKETS, CAP_COUNTS, Conn, EACH, EVERY, NETWORKS, NetworkData, OVER, POLICY, RULES, STRANGERS,
-    SUBJECTS, count,
+    ACCEPTED, BUCKETS, CAP_COUNTS, Conn, EACH, EVERY, NETWORKS, NetworkData, OVER, POLICY, RULES, SERVERS,
+    STRANGERS, SUBJECTS, UNPROVEN, count,
 };
 use crate::mode::Mode;
 use crate::raw::{self, opaque};
-use crate::scratch::{self, Ask, SUBJECTS_EACH, Scratch, TODO, Todo};
+use crate::scratch::{self, Ask, SUBJECTS_EACH, Scratch, TODO, Todo, todo};
 use crate::{conn, ring};
 
 pub use path::keep;
@@ -53,6 +54,9 @@ mod stage {
     pub const ASK: u32 = 4;
     pub const REFUND: u32 = 5;
     pub const END: u32 = 6;
+    pub const EVERY: u32 = 8;
+    /// As `REFUND`, of one entry.
+    pub const UNDO: u32 = 9;
 }
 
 /// Bit of an entry of [`Ask::access`]: what it refuses is only counted.
@@ -104,7 +108,7 @@ pub fn is_early() -> bool {
 /// is over a cap. One load while neither is so.
 #[inline(always)]
 pub fn is_gated() -> bool {
-    let Some(flags) = policy() else { return false };
+    let flags = flags();
     if flags & policy_flag::LEVELS != 0 {
         return true;
     }
@@ -177,14 +181,18 @@ pub unsafe fn begin<M: Mode>(conn: *mut Conn, scratch: *mut Scratch, stream: *co
         (*ask).reason = 0;
         (*ask).wait_ns = 0;
         (*ask).proxy = 0;
-        (*ask).known = 0;
+        (*ask).presented = 0;
+        (*ask).proven = 0;
+        (*ask).server = 0;
+        (*ask).owner = 0;
         (*ask).routes = 0;
         (*ask).host = (*stream).host;
         // peers that are not known must not share a bucket: nobody is charged for another
         let client = if (*conn).peer.known == 0 { (*conn).id } else { (*conn).client };
         let client = SubjectKey { value: client, kind: subject::CLIENT, direction };
+        let bucket = if (*conn).peer.known == 0 { client.value } else { conn::network_key(conn) };
         let nobody = SubjectKey { value: 0, kind: NOBODY, direction };
-        (*ask).client = client;
+        (*ask).client = SubjectKey { value: bucket, ..client };
         let network = flags & policy_flag::NETWORKS != 0 && (*conn).peer.known != 0;
         (*ask).subjects[NETWORK] = if network { client } else { nobody };
         let mut at = 0;
@@ -323,11 +331,11 @@ pub unsafe fn step<M: Mode>(conn: *mut Conn, scratch: *mut Scratch) {
             stage::PATH => self::path::of_byte::<M>(conn, scratch, ask),
             stage::ACCESS => self::path::of_level(scratch, ask),
             stage::ROUTES => self::path::of_routes(scratch, ask),
-            stage::ASK => {
+            stage::EVERY => of_every(ask),
+            stage::ASK | stage::REFUND | stage::UNDO => {
                 of_rule(scratch, ask);
                 all_asked(ask);
             }
-            stage::REFUND => give_back(ask),
             _ => end::<M>(conn, scratch, ask),
         }
     }
@@ -354,7 +362,8 @@ unsafe fn of_subject(conn: *mut Conn, scratch: *mut Scratch, ask: *mut Ask) {
         if at as usize + 1 == SUBJECTS_EACH {
             // the last one is dealt with below
             (*ask).at = 0;
-            (*ask).stage = if (*ask).flags & policy_flag::PATHS == 0 { stage::ASK } else { stage::PATH };
+            (*ask).stage =
+                if (*ask).flags & policy_flag::EACH == 0 { after_subjects(ask) } else { stage::EVERY };
             (*scratch).path.begin();
         }
         let key = &(*ask).subjects[opaque(at) as usize & SUBJECT_MASK as usize];
@@ -362,74 +371,194 @@ unsafe fn of_subject(conn: *mut Conn, scratch: *mut Scratch, ask: *mut Ask) {
         if key.kind == NOBODY {
             return;
         }
-        let credential = (CREDENTIAL..CLIENT).contains(&(at as usize));
-        let client = at as usize == CLIENT;
         let found = if at as usize == NETWORK {
             network_key(conn, key.direction, &raw mut (*ask).network);
-            NETWORKS.get(&(*ask).network).map(core::ptr::from_ref)
+            NETWORKS.get(&(*ask).network).map_or(core::ptr::null(), core::ptr::from_ref)
         } else {
-            SUBJECTS.get_ptr(key)
+            SUBJECTS.get_ptr(key).unwrap_or(core::ptr::null())
         };
-        if let Some(found) = found {
-            let flags = (*found).flags;
-            if flags & subject_flag::EXEMPT != 0 {
-                (*ask).stage = stage::IDLE;
-                return;
-            }
-            if flags & subject_flag::PROXY != 0 {
-                (*ask).proxy = 1;
-            }
-            if credential {
-                (*ask).known = 1;
-            }
-            // the access level of an address is for requests without a credential that is known
-            if (*found).access != 0 && !(client && (*ask).known != 0) {
-                let shadow = if flags & subject_flag::ACCESS_SHADOW != 0 { SHADOW_LEVEL } else { 0 };
-                (*ask).access[opaque(at) as usize & SUBJECT_MASK as usize] = (*found).access | shadow;
-                (*ask).levels = 1;
-            }
-            judge_list(ask, found.cast_mut(), at);
-        }
-        if (*ask).flags & policy_flag::EACH == 0 || !(credential || client) {
+        if judge_subject(ask, found.cast_mut(), at, OPEN) == 0 {
             return;
         }
-        if credential && (key.direction == role::OUTBOUND as u32 || ACCEPTED.get_ptr(key).is_some()) {
-            (*ask).known = 1;
-        }
-        if client && (*ask).proxy != 0 {
-            return;
-        }
-        let every = (key.direction.wrapping_sub(1) & 1) * 2 + u32::from(client);
-        if let Some(found) = EVERY.get_ptr(every) {
-            judge_list(ask, found.cast_mut(), at);
-        }
+        let proof = if is_proven(conn, ask, at) { PROVEN } else { STRANGER };
+        judge_subject(ask, found.cast_mut(), at, proof);
     }
 }
 
-/// Lists the rules of a subject. A global function, which the verifier checks once.
+/// Proofs of [`judge_subject`]: not known, proven, not proven.
+const OPEN: u32 = 0;
+const PROVEN: u32 = 1;
+const STRANGER: u32 = 2;
+
+/// Takes what is configured for the subject at a place, null for nothing. 1 when nothing was taken, since it has to be proven first.
+/// A global function, which the verifier checks once.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn judge_list(ask: *mut Ask, found: *mut Subject, at: u32) -> u32 {
-    if ask.is_null() || found.is_null() {
+extern "C" fn judge_subject(ask: *mut Ask, found: *mut Subject, at: u32, proof: u32) -> u32 {
+    if ask.is_null() {
         return 0;
     }
     // SAFETY: the verifier proves that the pointers are what they say.
     unsafe {
+        let mut flags = subject_flag::CLAIMED;
+        if !found.is_null() {
+            flags = (*found).flags;
+        }
+        let mut charged = charge::OWN;
+        let place = at.wrapping_sub(CREDENTIAL as u32);
+        if place < CREDS as u32 {
+            (*ask).presented |= 1 << (place & 31);
+            // a configured secret is nobody's guess
+            let claimed = flags & subject_flag::CLAIMED != 0;
+            if claimed && proof == OPEN && (*ask).flags & policy_flag::PROVEN != 0 {
+                return 1;
+            }
+            if !claimed || proof == PROVEN {
+                (*ask).proven |= 1 << (place & 31);
+                if claimed && (*ask).owner != 0 {
+                    charged = charge::OWN | charge::OWNER;
+                }
+            } else {
+                charged = charge::STRANGERS;
+            }
+        }
+        if found.is_null() {
+            return 0;
+        }
+        if charged & charge::OWN != 0 {
+            if flags & subject_flag::EXEMPT != 0 {
+                (*ask).stage = stage::IDLE;
+                return 0;
+            }
+            if flags & subject_flag::PROXY != 0 {
+                (*ask).proxy = 1;
+            }
+            // the access level of an address is for requests without a credential that is proven
+            if (*found).access != 0 && !(at as usize == CLIENT && (*ask).proven != 0) {
+                let shadow = if flags & subject_flag::ACCESS_SHADOW != 0 { SHADOW_LEVEL } else { 0 };
+                (*ask).access[opaque(at) as usize & SUBJECT_MASK as usize] = (*found).access | shadow;
+                (*ask).levels = 1;
+            }
+        }
+        judge_list(ask, found, at, charged)
+    }
+}
+
+/// Whether the credential at a place is proven at this server.
+#[inline(always)]
+unsafe fn is_proven(conn: *mut Conn, ask: *mut Ask, at: u32) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if (*ask).direction == role::OUTBOUND as u32 {
+            return true; // a local program's own
+        }
+        if (*ask).server == 0 {
+            let peer = &raw const (*conn).peer;
+            (*ask).server_key =
+                ServerKey { address: (*peer).local, netns: (*peer).netns, port: (*peer).local_port as u32 };
+            let found = SERVERS.get_ptr(&(*ask).server_key).map_or(server::ANY as u64, |found| *found);
+            (*ask).server = found as u32;
+            (*ask).owner = (found >> 32) as u32;
+        }
+        let key = (*ask).subjects[opaque(at) as usize & SUBJECT_MASK as usize];
+        let value =
+            if key.kind == cred::AWS as u32 { of_client(key.value, (*ask).client.value) } else { key.value };
+        (*ask).proof = SubjectKey { value, kind: key.kind, direction: (*ask).server };
+        ACCEPTED.get_ptr(&(*ask).proof).is_some()
+    }
+}
+
+/// What comes behind the subjects.
+#[inline(always)]
+unsafe fn after_subjects(ask: *const Ask) -> u32 {
+    // SAFETY: the caller's promise.
+    if unsafe { (*ask).flags } & policy_flag::PATHS == 0 { stage::ASK } else { stage::PATH }
+}
+
+/// What is configured for every credential and every client: one credential pays, and the client for whatever it presents.
+#[inline(always)]
+unsafe fn of_every(ask: *mut Ask) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        (*ask).stage = after_subjects(ask);
+        let first = ((*ask).direction.wrapping_sub(1) & 1) * 2;
+        let payer = judge_payer(ask);
+        let found = EVERY.get_ptr(first).unwrap_or(core::ptr::null());
+        judge_list(ask, found.cast_mut(), payer & 0xff, payer >> 8);
+        // the address of a proxy is nobody's
+        if (*ask).direction == role::INBOUND as u32 && (*ask).proxy == 0 {
+            let found = EVERY.get_ptr(first + 1).unwrap_or(core::ptr::null());
+            judge_list(ask, found.cast_mut(), CLIENT as u32, charge::OWN);
+        }
+    }
+}
+
+/// Place of the credential that pays, and above it what it is charged to; 0 for none. A global function, which the verifier checks
+/// once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn judge_payer(ask: *mut Ask) -> u32 {
+    if ask.is_null() {
+        return 0;
+    }
+    // SAFETY: the verifier proves that the pointer is what it says.
+    let (presented, proven) = unsafe { ((*ask).presented, (*ask).proven) };
+    let payer = charge::payer(presented, proven);
+    if payer == charge::NOBODY {
+        return 0;
+    }
+    (CREDENTIAL as u32 + payer) | charge::of_payer(proven >> (payer & 31) & 1 != 0) << 8
+}
+
+/// Lists the rules of a subject, and which of their buckets (`charge`) are asked. A global function, which the verifier checks
+/// once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn judge_list(ask: *mut Ask, found: *mut Subject, at: u32, charged: u32) -> u32 {
+    if ask.is_null() || found.is_null() || charged == 0 {
+        return 0;
+    }
+    // SAFETY: the verifier proves that the pointers are what they say.
+    unsafe {
+        // in memory, so that the ways through the loop meet again
+        (*ask).charged = charged;
         let mut i = 0;
         while i < RULES_EACH {
             let rule = (*found).rules[i];
-            let n = (*ask).rules;
-            if rule == 0 || n >= TODO as u32 {
+            i += 1;
+            if rule == 0 {
                 break;
             }
+            let charged = core::ptr::read_volatile(&raw const (*ask).charged);
             // an exception stays one: the bit is far above the number of rules
-            (*ask).todo[opaque(n) as usize & TODO_MASK as usize] =
-                Todo { rule: rule - 1, subject: at as u8, charged: 0 };
-            (*ask).rules = n + 1;
-            i += 1;
+            if charged & charge::STRANGERS != 0 && rule & EXCEPT == 0 {
+                list(ask, rule, at, todo::STRANGERS);
+            }
+            let charged = core::ptr::read_volatile(&raw const (*ask).charged);
+            if charged & charge::OWN != 0 {
+                // bits of one are those of the other
+                let behind = (charged & charge::STRANGERS) as u8 * (todo::BEHIND / charge::STRANGERS as u8);
+                let owner = (charged & charge::OWNER) as u8 * (todo::OWNER / charge::OWNER as u8);
+                let state = behind | owner;
+                list(ask, rule, at, state);
+            }
         }
     }
     0
+}
+
+/// Adds an entry.
+#[inline(always)]
+unsafe fn list(ask: *mut Ask, rule: u16, at: u32, state: u8) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let n = (*ask).rules;
+        if n < TODO as u32 {
+            (*ask).todo[opaque(n) as usize & TODO_MASK as usize] =
+                Todo { rule: rule - 1, subject: at as u8, state };
+            (*ask).rules = n + 1;
+        }
+    }
 }
 
 /// The address of a connection's peer, in full.
@@ -446,59 +575,160 @@ unsafe fn network_key(conn: *mut Conn, direction: u32, key: *mut Key<NetworkData
     }
 }
 
-/// The bucket of the rule that is asked, for the subject that it is asked for. Null when there is none and none can be made.
+/// Maps of buckets, as [`judge_key`] says.
+mod bucket_of {
+    pub const RULE: u32 = 0;
+    pub const EACH: u32 = 1;
+    pub const UNPROVEN: u32 = 2;
+    pub const STRANGERS: u32 = 3;
+}
+
+/// Makes the key of the bucket of the entry at `at`, whose rule has `kind`, and says in which map it is. A global function, which the
+/// verifier checks once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn judge_key(ask: *mut Ask, at: u32, kind: u32) -> u32 {
+    if ask.is_null() {
+        return bucket_of::RULE;
+    }
+    // SAFETY: the verifier proves that the pointer is what it says.
+    unsafe {
+        let todo = (*ask).todo[opaque(at) as usize & TODO_MASK as usize];
+        let strangers = todo.state & todo::STRANGERS != 0;
+        let key = &raw mut (*ask).bucket;
+        (*key).rule = todo.rule as u32;
+        (*key).pad = 0;
+        (*key).subject = (*ask).client;
+        if strangers || kind == scope::EACH_CLIENT as u32 {
+            return bucket_of::STRANGERS;
+        }
+        if kind == scope::EACH_CREDENTIAL as u32 {
+            (*key).subject = (*ask).subjects[opaque(todo.subject as u32) as usize & SUBJECT_MASK as usize];
+            let place = (todo.subject as u32).wrapping_sub(CREDENTIAL as u32) & 31;
+            return if (*ask).proven >> place & 1 != 0 { bucket_of::EACH } else { bucket_of::UNPROVEN };
+        }
+        if todo.state & todo::OWNER == 0 {
+            return bucket_of::RULE;
+        }
+        (*key).subject.value = (*ask).owner as u64;
+        (*key).subject.kind = subject::OWNER;
+        bucket_of::EACH
+    }
+}
+
+/// The bucket of an entry. Null when there is none and none can be made.
 #[inline(always)]
-unsafe fn bucket(ask: *mut Ask, todo: Todo, kind: u8) -> *mut Bucket {
-    let rule = todo.rule as u32;
-    if kind == scope::ONE {
+unsafe fn bucket(ask: *mut Ask, at: u32, rule: u32, kind: u8) -> *mut Bucket {
+    let mut of = judge_key(ask, at, kind as u32);
+    if of == bucket_of::RULE {
         return BUCKETS.get_ptr_mut(rule).unwrap_or(core::ptr::null_mut());
     }
     // SAFETY: the caller's promise.
     unsafe {
-        let subject = (*ask).subjects[opaque(todo.subject as u32) as usize & SUBJECT_MASK as usize];
         // VERIFIER(6.1): "combined stack size of 3 calls is 544": keys are not built on the stack
-        let key = &mut (*ask).bucket;
-        *key = BucketKey { subject, rule, pad: 0 };
-        if kind == scope::EACH_CREDENTIAL {
-            let accepted =
-                key.subject.direction == role::OUTBOUND as u32 || ACCEPTED.get_ptr(&key.subject).is_some();
-            if accepted {
-                if let Some(known) = EACH.get_ptr_mut(&*key) {
-                    return known;
-                }
-                if EACH.insert(&*key, &NEW_BUCKET, BPF_NOEXIST as u64).is_ok() {
-                    return EACH.get_ptr_mut(&*key).unwrap_or(core::ptr::null_mut());
-                }
+        let key = &(*ask).bucket;
+        if of == bucket_of::EACH {
+            if let Some(known) = EACH.get_ptr_mut(key) {
+                return known;
             }
-            // A stranger is charged at its address, so that inventing credentials buys nothing. Behind a proxy the address
-            // says nothing.
-            if (*ask).proxy == 0 && !accepted {
-                key.subject = (*ask).client;
+            // goes on with what it had before it was proven
+            let made = match UNPROVEN.get_ptr(key) {
+                Some(before) => EACH.insert(key, &*before, BPF_NOEXIST as u64),
+                None => EACH.insert(key, &NEW_BUCKET, BPF_NOEXIST as u64),
+            };
+            if made.is_ok() {
+                return EACH.get_ptr_mut(key).unwrap_or(core::ptr::null_mut());
             }
+            of = bucket_of::UNPROVEN; // there is no room
         }
-        if let Some(known) = STRANGERS.get_ptr_mut(&*key) {
+        if of == bucket_of::UNPROVEN {
+            if let Some(known) = UNPROVEN.get_ptr_mut(key) {
+                return known;
+            }
+            let _ = UNPROVEN.insert(key, &NEW_BUCKET, BPF_NOEXIST as u64);
+            return UNPROVEN.get_ptr_mut(key).unwrap_or(core::ptr::null_mut());
+        }
+        if let Some(known) = STRANGERS.get_ptr_mut(key) {
             return known;
         }
-        let _ = STRANGERS.insert(&*key, &NEW_BUCKET, BPF_NOEXIST as u64);
-        STRANGERS.get_ptr_mut(&*key).unwrap_or(core::ptr::null_mut())
+        let _ = STRANGERS.insert(key, &NEW_BUCKET, BPF_NOEXIST as u64);
+        STRANGERS.get_ptr_mut(key).unwrap_or(core::ptr::null_mut())
     }
 }
 
-/// Whether an earlier entry is for `rule`, which may have [`EXCEPT`].
-#[inline(always)]
-unsafe fn is_listed(ask: *mut Ask, at: u32, rule: u16) -> bool {
-    let mut i = 0;
-    while i < TODO as u32 {
-        if i >= at {
-            return false;
-        }
-        // SAFETY: the caller's promise.
-        if unsafe { (*ask).todo[opaque(i) as usize & TODO_MASK as usize].rule } == rule {
-            return true;
-        }
-        i = opaque(i + 1);
+/// What [`judge_entry`] says of an entry.
+mod entry {
+    /// It is not asked.
+    pub const PASS: u32 = 1;
+    /// Another bucket of the same rule is asked behind it.
+    pub const FIRST: u32 = 2;
+    /// That one is this, and the first was charged.
+    pub const AFTER: u32 = 4;
+    /// What was charged is given back.
+    pub const BACK: u32 = 8;
+}
+
+/// What its rule and the other entries say of the one at `at`: bits of [`entry`]. A global function, which the verifier
+/// checks once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn judge_entry(ask: *mut Ask, rule: *mut Rule, at: u32) -> u32 {
+    if ask.is_null() || rule.is_null() || at >= TODO as u32 {
+        return entry::PASS;
     }
-    false
+    // SAFETY: the verifier proves that the pointer is what it says.
+    unsafe {
+        let all = &raw const (*ask).todo;
+        let of = |at: u32| (*all)[opaque(at) as usize & TODO_MASK as usize];
+        let place = &raw const (*ask).todo[opaque(at) as usize & TODO_MASK as usize];
+        let this = *place;
+        let (route, kind) = ((*rule).route, (*rule).scope);
+        if (*rule).on == 0
+            || (route != 0 && (*ask).routes >> ((route - 1) & 63) & 1 == 0)
+            || ((*rule).host != 0 && (*rule).host != (*ask).host)
+        {
+            return entry::PASS;
+        }
+        let strangers = this.state & todo::STRANGERS;
+        // who only claims a name is a stranger unless something is proven
+        if strangers != 0 && charge::of_member(true, (*ask).proven) == 0 {
+            return entry::PASS;
+        }
+        let mut bits = 0;
+        if this.state & todo::BEHIND != 0 {
+            let first = of(at.wrapping_sub(1)).state;
+            if first & todo::REFUSED != 0 {
+                return entry::PASS;
+            }
+            if first & todo::CHARGED != 0 {
+                bits = entry::AFTER;
+            }
+        }
+        let next = of(at + 1);
+        if strangers != 0 && at + 1 < (*ask).rules && next.state & todo::BEHIND != 0 {
+            bits |= entry::FIRST;
+        }
+        // the credentials of a role charge it once; a client's requests may be exceptions
+        let sought = if kind == scope::EACH_CLIENT { EXCEPT } else { 0 };
+        // what differs between the ways to here is left in memory: the loop is walked once
+        (*ask).said = bits;
+        (*ask).sought = sought as u32 | this.rule as u32;
+        let mut i = 0;
+        while i < TODO as u32 {
+            if i >= opaque(at) {
+                break;
+            }
+            let other = of(i);
+            let same = core::ptr::read_volatile(&raw const (*place).state) ^ other.state;
+            if other.rule as u32 == core::ptr::read_volatile(&raw const (*ask).sought)
+                && same & todo::STRANGERS == 0
+            {
+                return entry::PASS;
+            }
+            i = opaque(i + 1);
+        }
+        core::ptr::read_volatile(&raw const (*ask).said)
+    }
 }
 
 /// Goes on when every rule was asked; most requests are through then.
@@ -510,9 +740,10 @@ unsafe fn all_asked(ask: *mut Ask) {
         if at < (*ask).rules && at < TODO as u32 {
             return;
         }
+        let refunded = core::ptr::read_volatile(&raw const (*ask).stage) == stage::REFUND;
         (*ask).at = 0;
         let worst = core::ptr::read_volatile(&raw const (*ask).worst);
-        (*ask).stage = if worst > action::DENY as u32 {
+        (*ask).stage = if worst > action::DENY as u32 && !refunded {
             stage::REFUND
         } else if worst > 1 + action::OBSERVE as u32 {
             stage::END
@@ -522,7 +753,7 @@ unsafe fn all_asked(ask: *mut Ask) {
     }
 }
 
-/// Asks the next rule.
+/// Asks the next rule, or gives back what it was charged: a denied request consumes nothing.
 #[inline(always)]
 unsafe fn of_rule(scratch: *mut Scratch, ask: *mut Ask) {
     // SAFETY: the caller's promise.
@@ -531,67 +762,103 @@ unsafe fn of_rule(scratch: *mut Scratch, ask: *mut Ask) {
         if at >= (*ask).rules || at >= TODO as u32 {
             return;
         }
-        let place = &raw mut (*ask).todo[opaque(at) as usize & TODO_MASK as usize];
-        let todo = *place;
+        let todo = (*ask).todo[opaque(at) as usize & TODO_MASK as usize];
         (*ask).at = at + 1;
-        // there is none behind an exception
-        let Some(rule) = RULES.get_ptr(todo.rule as u32) else { return };
-        let (on, route, kind, what) = ((*rule).on, (*rule).route, (*rule).scope, (*rule).action);
-        let limit = (*rule).limit;
-        if on == 0
-            || (route != 0 && (*ask).routes >> ((route - 1) & 63) & 1 == 0)
-            || ((*rule).host != 0 && (*rule).host != (*ask).host)
-            // two credentials of one role charge its bucket once; a client's requests may be exceptions
-            || (kind == scope::ONE && is_listed(ask, at, todo.rule))
-            || (kind == scope::EACH_CLIENT && is_listed(ask, at, todo.rule | EXCEPT))
-        {
+        let mut said = 0;
+        if (*ask).stage != stage::ASK {
+            said = entry::BACK;
+        }
+        if (*ask).stage == stage::UNDO {
+            (*ask).at = at + 2; // the one behind was asked
+            (*ask).stage = stage::ASK;
+        }
+        if said & entry::BACK != 0 && todo.state & todo::CHARGED == 0 {
             return;
         }
-        let bucket = bucket(ask, todo, kind);
+        // there is none behind an exception
+        let Some(rule) = RULES.get_ptr(todo.rule as u32) else { return };
+        said |= judge_entry(ask, rule.cast_mut(), at);
+        if said & entry::PASS != 0 {
+            return;
+        }
+        (*ask).said = said;
+        let bucket = bucket(ask, at, todo.rule as u32, (*rule).scope);
         if bucket.is_null() {
             count(Counter::NoBucket, 1);
             return;
         }
+        judge_bucket(ask, bucket, rule.cast_mut(), at, ring::now(scratch));
+    }
+}
+
+/// Asks a bucket for the entry at `at`, or gives back to it. A global function, which the verifier checks once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn judge_bucket(ask: *mut Ask, bucket: *mut Bucket, rule: *mut Rule, at: u32, now: u64) -> u32 {
+    if ask.is_null() || bucket.is_null() || rule.is_null() {
+        return 0;
+    }
+    // SAFETY: the verifier proves that the pointers are what they say.
+    unsafe {
+        let place = &raw mut (*ask).todo[opaque(at) as usize & TODO_MASK as usize];
+        let (todo, said, what) = (*place, (*ask).said, (*rule).action);
+        let strangers = todo.state & todo::STRANGERS != 0;
+        let limit = if strangers { (*rule).strangers } else { (*rule).limit };
+        if said & entry::BACK != 0 {
+            (*place).state = todo.state & !todo::CHARGED;
+            raw::atomic_add(&raw mut (*bucket).tat, limit.interval_ns.wrapping_neg());
+            raw::atomic_add(&raw mut (*bucket).admitted, u64::MAX);
+            if said & entry::FIRST == 0 {
+                tally(todo.rule, verdict::ALLOW, u64::MAX);
+            }
+            return 0;
+        }
         let tat = core::ptr::read_volatile(&raw const (*bucket).tat);
-        match gcra::ask(&limit, tat, ring::now(scratch)) {
+        match gcra::ask(&limit, tat, now) {
             Answer::Admit(next) => {
                 if (*ask).worst > action::DENY as u32 {
-                    return; // denied already: nothing is charged
+                    return 0; // denied already: nothing is charged
                 }
                 if !raw::atomic_swap(&raw mut (*bucket).tat, tat, next) {
                     (*ask).at = at; // another CPU was first: asked again
-                    return;
+                    return 0;
                 }
-                let now = ring::now(scratch);
                 if what == action::DENY && next > now + limit.tolerance_ns / 2 {
                     is_close(ask, now);
                 }
                 raw::atomic_add(&raw mut (*bucket).admitted, 1);
-                (*place).charged = 1;
-                tally(todo.rule, verdict::ALLOW, 1);
+                (*place).state = todo.state | todo::CHARGED;
+                // one that two buckets of a rule admit is counted once
+                if said & entry::FIRST == 0 {
+                    tally(todo.rule, verdict::ALLOW, 1);
+                }
             }
             Answer::Refuse(wait) => {
                 raw::atomic_add(&raw mut (*bucket).refused, 1);
+                (*place).state = todo.state | todo::REFUSED;
                 let grave = 1 + what as u32;
                 if what == action::DENY {
-                    is_close(ask, ring::now(scratch));
+                    is_close(ask, now);
                 } else {
-                    tally(
-                        todo.rule,
-                        if what == action::SHADOW { verdict::SHADOW } else { verdict::OBSERVE },
-                        1,
-                    );
+                    let verdict = if what == action::SHADOW { verdict::SHADOW } else { verdict::OBSERVE };
+                    tally(todo.rule, verdict, 1);
+                    if said & entry::AFTER != 0 {
+                        // what only counts uses up nothing that it refuses
+                        (*ask).at = at - 1;
+                        (*ask).stage = stage::UNDO;
+                    }
                 }
                 if grave > (*ask).worst || (grave == (*ask).worst && wait > (*ask).wait_ns) {
                     (*ask).worst = grave;
                     (*ask).wait_ns = wait;
                     (*ask).reason = reason::CAP as u32;
                     (*ask).by = todo.rule as u32;
-                    (*ask).whose = todo.subject as u32;
+                    (*ask).whose = if strangers { CLIENT as u32 } else { todo.subject as u32 };
                 }
             }
         }
     }
+    0
 }
 
 /// Somebody is close to a cap, or over it: for a while requests are decided about before the server has them.
@@ -603,31 +870,6 @@ unsafe fn is_close(ask: *const Ask, now: u64) {
     {
         // SAFETY: a map value.
         unsafe { core::ptr::write_volatile(over, now + OVER_NS) }
-    }
-}
-
-/// Gives back what the next rule was charged: a denied request consumes nothing.
-#[inline(always)]
-unsafe fn give_back(ask: *mut Ask) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let at = (*ask).at;
-        if at >= (*ask).rules || at >= TODO as u32 {
-            (*ask).stage = stage::END;
-            return;
-        }
-        (*ask).at = at + 1;
-        let todo = (*ask).todo[opaque(at) as usize & TODO_MASK as usize];
-        let Some(rule) = RULES.get_ptr(todo.rule as u32) else { return };
-        if todo.charged == 0 {
-            return;
-        }
-        let bucket = bucket(ask, todo, (*rule).scope);
-        if !bucket.is_null() {
-            raw::atomic_add(&raw mut (*bucket).tat, (*rule).limit.interval_ns.wrapping_neg());
-            raw::atomic_add(&raw mut (*bucket).admitted, u64::MAX);
-        }
-        tally(todo.rule, verdict::ALLOW, u64::MAX);
     }
 }
 

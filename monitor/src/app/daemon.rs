@@ -80,6 +80,11 @@ pub struct Daemon {
     reload_ok: AtomicBool,
 }
 
+/// Seconds since 1970.
+fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
 impl Daemon {
     /// Reads (or makes) the key and the names.
     pub fn new(config: Config) -> anyhow::Result<Self> {
@@ -132,7 +137,9 @@ impl Daemon {
     /// Tells the core which caps there are.
     pub(super) fn show_caps(&self, caps: &Engine) {
         self.denies.store(caps.tables().denies, Ordering::Relaxed);
-        self.core().set_caps(caps.cap_names(), caps.wants_acceptance());
+        let mut core = self.core();
+        core.set_caps(caps.cap_names());
+        core.tell_again(caps.generation_of_answers());
     }
 
     /// A listener answers, and its server waits in its system calls: said once for each port.
@@ -164,9 +171,14 @@ impl Daemon {
     /// went, and the counts of caps.
     pub fn maintain_caps(&self, second: bool) {
         let mut caps = self.caps();
-        let seen = self.core().take_acceptance();
+        let seen = self.core().take_answers();
         if !seen.is_empty() {
-            caps.accepted(seen);
+            let before = caps.generation_of_answers();
+            caps.answered(seen, unix_seconds());
+            let generation = caps.generation_of_answers();
+            if generation != before {
+                self.core().tell_again(generation);
+            }
         }
         if second {
             caps.look();
@@ -176,6 +188,20 @@ impl Daemon {
             && let Err(error) = caps.refresh()
         {
             tracing::warn!("caps of workloads are not up to date: {error}");
+        }
+    }
+
+    /// Keeps what servers have proven, if that has changed. Writes without a lock: a disk may be slow.
+    pub fn keep_proofs(&self) {
+        let kept = {
+            let mut caps = self.caps();
+            caps.expire(unix_seconds());
+            caps.take_proofs()
+        };
+        if let Some((file, text)) = kept
+            && let Err(error) = file.write(&text)
+        {
+            tracing::warn!("what servers have proven is not kept over a restart: {error:#}");
         }
     }
 
@@ -220,6 +246,7 @@ impl Daemon {
         next.identity.trusted_proxies.clone_from(&new.identity.trusted_proxies);
         next.role.clone_from(&new.role);
         next.cap.clone_from(&new.cap);
+        next.listener.clone_from(&new.listener);
         next.enforce = Enforce { on_exit: config.enforce.on_exit, ..new.enforce };
         {
             let mut caps = self.caps();

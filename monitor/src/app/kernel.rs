@@ -30,7 +30,7 @@ fn options(config: &Config, own_port: u16, key: [u8; 16], pins: pins::Mode) -> b
 }
 
 fn listeners(config: &Config) -> Vec<bpf::answer::Listener> {
-    let listeners = config.listener.iter();
+    let listeners = config.listener.iter().filter(|one| one.respond != 0);
     listeners.map(|one| bpf::answer::Listener { address: one.address, port: one.port }).collect()
 }
 

@@ -12,12 +12,19 @@ use super::every::Every;
 const PERIOD: Duration = Duration::from_millis(100);
 /// Time between two searches for the cgroups of limited workloads, and two looks at the counts of caps.
 const SECOND: Duration = Duration::from_secs(1);
+/// Time between two times at which what servers have proven is kept.
+const KEEP: Duration = Duration::from_secs(10);
 
 /// Until `shutdown`.
 pub fn run(daemon: &Daemon, shutdown: &watch::Receiver<bool>) {
-    let mut second = Every::new(SECOND);
+    let (mut second, mut keep) = (Every::new(SECOND), Every::new(KEEP));
     while !*shutdown.borrow() {
         daemon.maintain_caps(second.due(Instant::now()));
+        if keep.due(Instant::now()) {
+            daemon.keep_proofs();
+        }
         std::thread::sleep(PERIOD);
     }
+    daemon.maintain_caps(false);
+    daemon.keep_proofs();
 }

@@ -38,8 +38,18 @@ const MOUNT: &str = "/sys/fs/bpf";
 /// What there is to decide: each set has its own.
 const POLICY: &str = "POLICY";
 /// What goes on in the next daemon's set.
-const SHARED: [&str; 8] =
-    ["BUCKETS", "CAP_COUNTS", "OVER", "ACCEPTED", "EACH", "STRANGERS", FENCED, "FENCES"];
+const SHARED: [&str; 10] = [
+    "BUCKETS",
+    "CAP_COUNTS",
+    "OVER",
+    "ACCEPTED",
+    "SERVERS",
+    "EACH",
+    "UNPROVEN",
+    "STRANGERS",
+    FENCED,
+    "FENCES",
+];
 const FENCED: &str = "FENCED";
 const CAPS: &str = "CAPS";
 const LINK: &str = "link_";

@@ -8,13 +8,14 @@ use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues};
 use monitor_common::answer::Text;
 use monitor_common::cap::{
-    self, Bucket, BucketKey, PATH, PathValue, Policy, Rule, Subject, SubjectKey, VERDICTS,
+    self, Bucket, BucketKey, PATH, PathValue, Policy, Rule, ServerKey, Subject, SubjectKey, VERDICTS,
 };
 use tracing::warn;
 
 use super::maps::{Plain, take};
 use super::pins::{self, CapNames, Earlier};
 use super::worker::Preparer;
+use crate::proof::Change as Proven;
 use crate::sensor::{Enforcer, Inherited, Need, NetworkEntry, PathEntry, network_key};
 use crate::threads::lock;
 
@@ -30,6 +31,8 @@ unsafe impl aya::Pod for Plain<BucketKey> {}
 unsafe impl aya::Pod for Plain<Subject> {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Plain<SubjectKey> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<ServerKey> {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Plain<Policy> {}
 // SAFETY: as above.
@@ -49,7 +52,9 @@ pub struct Maps {
     every: Array<MapData, Plain<Subject>>,
     subjects: HashMap<MapData, Plain<SubjectKey>, Plain<Subject>>,
     accepted: HashMap<MapData, Plain<SubjectKey>, u32>,
+    servers: HashMap<MapData, Plain<ServerKey>, u64>,
     each: Buckets,
+    unproven: Buckets,
     strangers: Buckets,
     networks: LpmTrie<MapData, Plain<[u8; 20]>, Plain<Subject>>,
     paths: LpmTrie<MapData, Plain<[u8; 4 + PATH]>, PathValue>,
@@ -70,7 +75,9 @@ impl Maps {
             every: map(ebpf, "EVERY")?,
             subjects: map(ebpf, "SUBJECTS")?,
             accepted: map(ebpf, "ACCEPTED")?,
+            servers: map(ebpf, "SERVERS")?,
             each: map(ebpf, "EACH")?,
+            unproven: map(ebpf, "UNPROVEN")?,
             strangers: map(ebpf, "STRANGERS")?,
             networks: map(ebpf, "NETWORKS")?,
             paths: map(ebpf, "ACCESS")?,
@@ -189,12 +196,16 @@ impl Enforcer for Tables {
         }
     }
 
-    fn accepted(&self, key: &SubjectKey, is_accepted: bool) -> Result<()> {
-        let map = &mut self.maps().accepted;
-        if is_accepted {
-            Ok(map.insert(Plain(*key), 1, 0)?)
-        } else {
-            gone(map.remove(&Plain(*key))).map(drop)
+    fn proven(&self, change: &Proven) -> Result<()> {
+        let maps = &mut *self.maps();
+        match change {
+            Proven::Credential(key, true) => Ok(maps.accepted.insert(Plain(*key), 1, 0)?),
+            Proven::Credential(key, false) => gone(maps.accepted.remove(&Plain(*key))).map(drop),
+            Proven::End(end, server) => {
+                let value = u64::from(server.owner) << 32 | u64::from(server.number);
+                Ok(maps.servers.insert(Plain(*end), value, 0)?)
+            }
+            Proven::NoEnd(end) => gone(maps.servers.remove(&Plain(*end))).map(drop),
         }
     }
 
@@ -233,13 +244,17 @@ impl Enforcer for Tables {
             maps.counts.set(u32::from(index) * VERDICTS + verdict, zeros, 0)?;
         }
         drop_buckets(&mut maps.each, index)?;
+        drop_buckets(&mut maps.unproven, index)?;
         drop_buckets(&mut maps.strangers, index)
     }
 
     fn reset_bucket(&self, key: &BucketKey) -> Result<bool> {
         let maps = &mut *self.maps();
-        let each = gone(maps.each.remove(&Plain(*key)))?;
-        Ok(gone(maps.strangers.remove(&Plain(*key)))? || each)
+        let mut found = false;
+        for map in [&mut maps.each, &mut maps.unproven, &mut maps.strangers] {
+            found |= gone(map.remove(&Plain(*key)))?;
+        }
+        Ok(found)
     }
 
     fn counts(&self, index: u16) -> [u64; VERDICTS as usize] {
@@ -260,8 +275,12 @@ impl Enforcer for Tables {
 
     fn buckets(&self) -> Vec<(BucketKey, Bucket)> {
         let maps = self.maps();
-        let all = maps.each.iter().chain(maps.strangers.iter()).filter_map(Result::ok);
-        all.map(|(key, bucket)| (key.0, bucket.0)).collect()
+        // one that is proven by now goes on in the first
+        let mut all: std::collections::HashMap<_, _> =
+            maps.unproven.iter().filter_map(Result::ok).map(|(key, bucket)| (key.0, bucket.0)).collect();
+        let others = maps.each.iter().chain(maps.strangers.iter()).filter_map(Result::ok);
+        all.extend(others.map(|(key, bucket)| (key.0, bucket.0)));
+        all.into_iter().collect()
     }
 
     fn now_ns(&self) -> u64 {

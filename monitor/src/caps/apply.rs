@@ -3,13 +3,13 @@
 
 use std::collections::{HashMap, HashSet};
 
-use monitor_common::cap::{Rule, Subject, SubjectKey, policy_flag};
+use monitor_common::cap::{Rule, Subject, policy_flag};
 
 use super::compile::Tables;
+use crate::proof::Proofs;
 use crate::sensor::Enforcer;
 
-/// Writes what differs between `old` and `new`. `fresh`: rules whose buckets begin anew; `accepted`: credentials that servers have
-/// accepted.
+/// Writes what differs between `old` and `new`. `fresh`: rules whose buckets begin anew; `proofs`: what servers have proven.
 ///
 /// # Errors
 /// What the kernel refuses; what was written before stays.
@@ -18,7 +18,7 @@ pub(super) fn apply(
     old: &Tables,
     new: &Tables,
     fresh: &HashSet<u16>,
-    accepted: &HashSet<SubjectKey>,
+    proofs: &Proofs,
 ) -> anyhow::Result<()> {
     for (index, rule) in &new.rules {
         if fresh.contains(index) {
@@ -50,15 +50,9 @@ pub(super) fn apply(
         enforcer.path(path, None)?;
     }
     differences(&old.networks, &new.networks, |key, subject| enforcer.network(key, subject))?;
-    for key in old.known.difference(&new.known).filter(|key| !accepted.contains(key)) {
-        enforcer.accepted(key, false)?;
-    }
-    for key in new.known.difference(&old.known) {
-        enforcer.accepted(key, true)?;
-    }
-    if new.flags & !old.flags & policy_flag::EACH != 0 {
-        for key in accepted {
-            enforcer.accepted(key, true)?;
+    if new.flags & !old.flags & policy_flag::PROVEN != 0 {
+        for change in proofs.all() {
+            enforcer.proven(&change)?;
         }
     }
     for index in old.rules.keys().filter(|index| !new.rules.contains_key(index)) {

@@ -7,6 +7,7 @@ use monitor_common::answer::Text;
 use monitor_common::cap::{
     self, EXCEPT, PathValue, RULES_EACH, Rule, Subject, SubjectKey, policy_flag, scope, space, subject_flag,
 };
+use monitor_common::event::cred;
 use monitor_common::http1::method;
 use monitor_common::siphash;
 
@@ -50,8 +51,6 @@ pub struct Tables {
     pub paths: BTreeMap<PathEntry, PathValue>,
     /// Networks.
     pub networks: HashMap<NetworkEntry, Subject>,
-    /// Configured credentials: they are nobody's guess, so they count as accepted.
-    pub known: HashSet<SubjectKey>,
     /// Subjects by rule.
     pub members: BTreeMap<u16, u64>,
     /// `policy_flag`s.
@@ -95,6 +94,15 @@ fn of_rule(index: u16) -> Subject {
     subject
 }
 
+fn is_credential(key: &SubjectKey) -> bool {
+    (1..u32::from(cred::COOKIE) + 8).contains(&key.kind)
+}
+
+/// Whether nobody can present this who was not given it: the fingerprint of an AWS key id is that of a public name.
+fn is_secret(key: &SubjectKey) -> bool {
+    is_credential(key) && key.kind != u32::from(cred::AWS)
+}
+
 /// Bit of a method in the value of an access level.
 fn method_bit(name: &str) -> PathValue {
     let number = match name {
@@ -127,7 +135,7 @@ fn matches(pattern: &str, text: &str) -> bool {
 }
 
 /// Whether an accepted credential is a member of a role by what it claims.
-fn claims(role: &Role, one: &Accepted) -> bool {
+pub(super) fn claims(role: &Role, one: &Accepted) -> bool {
     role.kind.as_deref() == Some(&*one.kind)
         && role.issuer.as_deref().is_none_or(|pattern| matches(pattern, &one.issuer))
         && role.subject.as_deref().is_none_or(|pattern| matches(pattern, &one.subject))
@@ -137,6 +145,8 @@ struct Compiler<'a> {
     inputs: &'a Inputs<'a>,
     tables: Tables,
     networks: HashMap<NetworkEntry, Subject>,
+    /// Credentials that are configured by what is secret: they are nobody's guess.
+    secrets: HashSet<SubjectKey>,
 }
 
 /// Makes the tables.
@@ -144,7 +154,8 @@ struct Compiler<'a> {
 /// # Errors
 /// What cannot be done, for whoever wrote the configuration.
 pub fn compile(inputs: &Inputs<'_>) -> Result<Tables, String> {
-    let mut compiler = Compiler { inputs, tables: Tables::default(), networks: HashMap::new() };
+    let mut compiler =
+        Compiler { inputs, tables: Tables::default(), networks: HashMap::new(), secrets: HashSet::new() };
     let routes = compiler.routes()?;
     compiler.access()?;
     compiler.caps(&routes)?;
@@ -180,10 +191,18 @@ impl<'a> Compiler<'a> {
         Ok(())
     }
 
-    /// The keys of a role's members, without its networks.
-    fn members(&self, role: &Role, direction: Direction) -> Vec<SubjectKey> {
+    /// The keys of an identity. Those that are found without what others have claimed are secrets.
+    fn keys(&mut self, name: &str, direction: Direction) -> Vec<SubjectKey> {
         let Inputs { resolver, accepted, .. } = self.inputs;
-        let named = role.identities.iter().flat_map(|name| resolver.keys(name, direction, accepted));
+        self.secrets.extend(resolver.keys(name, direction, &[]).into_iter().filter(is_secret));
+        resolver.keys(name, direction, accepted)
+    }
+
+    /// The keys of a role's members, without its networks.
+    fn members(&mut self, role: &Role, direction: Direction) -> Vec<SubjectKey> {
+        let accepted = self.inputs.accepted;
+        let named: Vec<_> = role.identities.iter().flat_map(|name| self.keys(name, direction)).collect();
+        let named = named.into_iter();
         let claimed = accepted.iter().filter(|one| claims(role, one));
         named.chain(claimed.map(|one| SubjectKey { direction: number(direction), ..one.key })).collect()
     }
@@ -247,8 +266,10 @@ impl<'a> Compiler<'a> {
                 Some(Each::Client) => scope::EACH_CLIENT,
                 None => scope::ONE,
             };
+            let strangers = cap.limit_of_strangers().unwrap_or(limit);
             let rule = Rule {
                 limit,
+                strangers,
                 host,
                 route: route.copied().unwrap_or(0),
                 scope,
@@ -279,7 +300,7 @@ impl<'a> Compiler<'a> {
                     members += 1;
                 }
             } else if let Some(name) = &cap.identity {
-                for key in self.inputs.resolver.keys(name, direction, self.inputs.accepted) {
+                for key in self.keys(name, direction) {
                     self.add(key, &subject)?;
                     members += 1;
                 }
@@ -352,7 +373,7 @@ impl<'a> Compiler<'a> {
                         self.add(key, &exempt)?;
                     }
                 } else {
-                    for key in self.inputs.resolver.keys(text, direction, self.inputs.accepted) {
+                    for key in self.keys(text, direction) {
                         self.add(key, &exempt)?;
                     }
                 }
@@ -406,10 +427,17 @@ impl<'a> Compiler<'a> {
         } else {
             tables.flags = 0;
         }
+        if tables.flags == 0 {
+            return self.tables;
+        }
+        for (key, subject) in &mut tables.subjects {
+            if is_credential(key) && !self.secrets.contains(key) {
+                subject.flags |= subject_flag::CLAIMED;
+                tables.flags |= policy_flag::PROVEN;
+            }
+        }
         if tables.flags & policy_flag::EACH != 0 {
-            let last = u32::from(monitor_common::event::cred::COOKIE) + 8;
-            let credentials = tables.subjects.keys().filter(|key| (1..last).contains(&key.kind));
-            tables.known = credentials.copied().collect();
+            tables.flags |= policy_flag::PROVEN;
         }
         self.tables
     }

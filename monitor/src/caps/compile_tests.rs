@@ -99,6 +99,45 @@ rate = "10/s"
 }
 
 #[test]
+fn what_is_known_by_a_public_name_has_to_be_proven() {
+    let text = r#"
+[[cap]]
+name = "alice"
+identity = "jwt:alice@idp"
+rate = "10/s"
+[[cap]]
+name = "cloud"
+identity = "aws:00000000000000ef"
+rate = "10/s"
+[[cap]]
+name = "partner"
+identity = "acme"
+rate = "10/s"
+strangers = { rate = "20/s", burst = 3 }
+"#;
+    let alice = |value| Accepted {
+        key: key(value, 1, 1),
+        identity: "jwt:alice@idp".into(),
+        kind: "jwt".into(),
+        issuer: "idp".into(),
+        subject: "alice".into(),
+    };
+    let of = tables(text, &[alice(7)]).unwrap();
+    let flags = |key| of.subjects[&key].flags;
+    assert_eq!(flags(key(7, 1, 1)), subject_flag::CLAIMED);
+    assert_eq!(flags(key(0xef, 2, 1)), subject_flag::CLAIMED);
+    assert_eq!(flags(key(0xab, 1, 1)), 0);
+    assert!(of.flags & policy_flag::PROVEN != 0);
+    assert_eq!(of.rules[&0].strangers.burst(), 10);
+    assert_eq!(of.rules[&2].strangers.burst(), 3);
+    // a secret stays one, whatever else it claims
+    let of = tables(&text.replace("jwt:alice@idp", "jwt:0000000000000007"), &[alice(7)]).unwrap();
+    assert_eq!(of.subjects[&key(7, 1, 1)].flags, 0);
+    let secrets = text.replace("aws:", "bearer:").replace("jwt:alice@idp", "acme");
+    assert_eq!(tables(&secrets, &[]).unwrap().flags & policy_flag::PROVEN, 0);
+}
+
+#[test]
 fn exceptions_are_listed_with_those_who_are_left_alone() {
     let text = r#"
 [[role]]
@@ -154,7 +193,6 @@ exempt = ["10.1.0.0/16", "acme", "/healthz"]
     assert_eq!((network("10.1.0.0/16").rules[0], network("10.1.0.0/16").flags), (3, subject_flag::EXEMPT));
     assert_eq!(network("10.9.0.0/16").flags, subject_flag::PROXY);
     assert_eq!(tables.subjects[&key(0xab, 1, 1)].flags, subject_flag::EXEMPT);
-    assert!(tables.known.contains(&key(0xab, 1, 1)));
     assert_eq!(tables.rules[&3].host, siphash::host([1, 2], b"api.example.com"));
     let workload = tables.subjects.iter().find(|(_, subject)| subject.rules[0] == 4).unwrap();
     assert_eq!((workload.0.kind, workload.0.direction), (cap::subject::EXECUTABLE, 2));

@@ -6,24 +6,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use monitor_common::cap::{BucketKey, Policy, SubjectKey, policy_flag};
+use monitor_common::cap::{BucketKey, Policy, policy_flag};
 use serde::{Deserialize, Serialize};
 
 use super::apply::apply;
-use super::compile::{Inputs, Tables, compile};
+use super::compile::{Inputs, Tables, claims, compile};
 use super::rates::Rates;
 use super::subjects::Resolver;
 use crate::config::{Action, Cap, Config, Enforce, OnExit, Role, Unframed};
-use crate::core::{Accepted, Settings};
+use crate::core::{Acceptance, Accepted, Settings};
 use crate::identity::SipKey;
+use crate::proof::{Change as Proven, Proofs};
 use crate::sensor::{Enforcer, Inherited, Need};
-use crate::state::{CapsFile, Override};
+use crate::state::{CapsFile, Override, ProvenFile};
 
 /// Most caps.
 const CAPS: usize = monitor_common::cap::RULES as usize;
-/// Most accepted credentials that are remembered by name, and most that are known to the kernel.
+/// Most proven credentials that are remembered by name; half of them those that nothing configured asks for.
 const CLAIMS: usize = 32_768;
-const ACCEPTED: usize = monitor_common::cap::EACH as usize;
 /// Without a sign of life for so long the kernel side denies nothing any more, unless it is to outlive the daemon.
 const OPEN_LEASE: Duration = Duration::from_secs(3);
 
@@ -128,7 +128,8 @@ pub struct Engine {
     key: [u64; 2],
     file: CapsFile,
     claims: VecDeque<Accepted>,
-    accepted: HashSet<SubjectKey>,
+    proofs: Proofs,
+    proven: ProvenFile,
     tables: Tables,
     pub(super) rates: Rates,
     generation: u32,
@@ -193,12 +194,14 @@ impl Engine {
     pub fn new(config: &Config, settings: &Settings, key: [u8; 16]) -> anyhow::Result<Self> {
         let file = CapsFile::new(&config.state.dir);
         let (runtime, overrides) = file.read()?;
+        let proven = ProvenFile::new(&config.state.dir);
         let mut engine = Self {
             wanted: Wanted::default(),
             key: SipKey::from_bytes(key).words(),
             file,
             claims: VecDeque::new(),
-            accepted: HashSet::new(),
+            proofs: proven.read(Proofs::read),
+            proven,
             tables: Tables::default(),
             rates: Rates::default(),
             generation: 0,
@@ -231,7 +234,10 @@ impl Engine {
                 self.file.path().display()
             ));
         }
-        self.adopt(wanted)
+        self.adopt(wanted)?;
+        let guarded = config.listener.iter().map(|listener| (listener.port, listener.guarded.clone()));
+        self.proofs.configure(config.enforce.newcomers, guarded.collect());
+        Ok(())
     }
 
     /// Writes everything into the kernel side, and keeps it up to date from now on.
@@ -245,7 +251,10 @@ impl Engine {
         wanted.number()?;
         let tables = self.compile(&wanted)?;
         self.tables = Tables::default();
-        self.accepted = accepted;
+        let proven: HashSet<_> = self.proofs.proven().collect();
+        for key in accepted.difference(&proven) {
+            enforcer.proven(&Proven::Credential(*key, false)).map_err(|error| format!("{error:#}"))?;
+        }
         self.enforcer = Some(enforcer);
         let fresh = wanted.fresh(&caps);
         self.wanted = wanted;
@@ -307,10 +316,14 @@ impl Engine {
         self.enforcer.as_ref()
     }
 
-    /// Whether it matters here which credentials servers accept.
-    pub fn wants_acceptance(&self) -> bool {
-        let named = self.wanted.roles.iter().any(|role| role.kind.is_some());
-        named || self.tables.flags != 0
+    /// Counted up when what servers have answered before is to be told again.
+    pub fn generation_of_answers(&self) -> u32 {
+        self.proofs.generation()
+    }
+
+    /// What is proven and is to be kept, if it has changed since the last call, and where.
+    pub fn take_proofs(&mut self) -> Option<(ProvenFile, String)> {
+        Some((self.proven.clone(), self.proofs.take_text()?))
     }
 
     /// Changes a cap at run time: it is in force when this returns.
@@ -400,8 +413,8 @@ impl Engine {
             return Ok(());
         }
         Err(format!(
-            "cap {name:?} has no bucket of {identity:?}: `weir top --view caps` shows the fullest; a credential that no server has \
-             accepted shares the bucket of its client, `client:ADDRESS`"
+            "cap {name:?} has no bucket of {identity:?}: `weir top --view caps` shows the fullest; strangers are charged to \
+             `client:ADDRESS`, too"
         ))
     }
 
@@ -484,46 +497,63 @@ impl Engine {
         }
     }
 
-    /// Servers have accepted credentials (or rejected them: false). Those that claim a name are put where that name belongs.
-    pub fn accepted(&mut self, found: Vec<(Accepted, bool)>) {
+    /// Takes note of what servers have answered, at `now` (s since 1970). Proven credentials that claim a name are put where that
+    /// name belongs.
+    pub fn answered(&mut self, seen: Vec<Acceptance>, now: u64) {
         let mut named = false;
-        for (one, is_accepted) in found {
-            let key = one.key;
-            if is_accepted {
-                if !one.identity.is_empty() && !self.claims.iter().any(|known| known.key == key) {
-                    if self.claims.len() >= CLAIMS {
-                        self.claims.pop_front();
-                    }
-                    self.claims.push_back(one);
-                    named = true;
-                }
-            } else {
-                let before = self.claims.len();
-                self.claims.retain(|known| known.key != key);
-                named |= self.claims.len() != before;
+        for Acceptance { answered, claim } in seen {
+            let mut good = true;
+            if let Some(answered) = answered {
+                let (changes, is_good) = self.proofs.answered(&answered, now);
+                self.tell(&changes);
+                good = is_good;
             }
-            self.set_accepted(key, is_accepted);
+            if let Some(claim) = claim.filter(|_| good) {
+                named |= self.remember(claim);
+            }
         }
         if named && let Err(error) = self.refresh() {
-            tracing::warn!("an accepted credential has no effect on caps: {error}");
+            tracing::warn!("a proven credential has no effect on caps: {error}");
         }
     }
 
-    fn set_accepted(&mut self, key: SubjectKey, is_accepted: bool) {
+    /// Forgets what was not used for months.
+    pub fn expire(&mut self, now: u64) {
+        let changes = self.proofs.expire(now);
+        self.tell(&changes);
+    }
+
+    /// Remembers what a good credential claims. Whether anything configured asks for it.
+    fn remember(&mut self, claim: Accepted) -> bool {
+        if self.claims.iter().any(|known| known.key == claim.key) {
+            return false;
+        }
+        let resolver = &self.wanted.resolver;
+        let caps = self.wanted.config.iter().chain(self.wanted.runtime.values());
+        let names = caps.filter_map(|cap| cap.identity.as_ref());
+        let names = names.chain(self.wanted.roles.iter().flat_map(|role| &role.identities));
+        let mut names = names.chain(&self.wanted.enforce.exempt);
+        let is_asked = self.wanted.roles.iter().any(|role| claims(role, &claim))
+            || names.any(|name| *name == claim.identity || resolver.stands_for(name, &claim.identity));
+        if is_asked && self.claims.len() >= CLAIMS {
+            self.claims.pop_front();
+        } else if !is_asked && self.claims.len() >= CLAIMS / 2 {
+            return false;
+        }
+        self.claims.push_back(claim);
+        is_asked
+    }
+
+    /// Tells the kernel side what servers have proven, if it asks.
+    fn tell(&self, changes: &[Proven]) {
         let Some(enforcer) = &self.enforcer else { return };
-        // remembered without a cap that asks for it, too: one may come later, and servers are heard once
-        let changed = if is_accepted {
-            self.accepted.len() < ACCEPTED && self.accepted.insert(key)
-        } else {
-            self.accepted.remove(&key)
-        };
-        let is_written = !is_accepted || self.tables.flags & policy_flag::EACH != 0;
-        if changed
-            && is_written
-            && !self.tables.known.contains(&key)
-            && let Err(error) = enforcer.accepted(&key, is_accepted)
-        {
-            tracing::warn!("an accepted credential stays a stranger's: {error:#}");
+        if self.tables.flags & policy_flag::PROVEN == 0 {
+            return;
+        }
+        for change in changes {
+            if let Err(error) = enforcer.proven(change) {
+                tracing::warn!("a proven credential stays a stranger's: {error:#}");
+            }
         }
     }
 
@@ -542,13 +572,13 @@ impl Engine {
         enforcer.prepare(need).map_err(|error| format!("{error:#}"))?;
         let old = std::mem::replace(&mut self.tables, new);
         self.generation = self.generation.wrapping_add(1);
-        let written = apply(&*enforcer, &old, &self.tables, fresh, &self.accepted)
+        let written = apply(&*enforcer, &old, &self.tables, fresh, &self.proofs)
             .and_then(|()| enforcer.policy(&self.policy(enforcer.now_ns())));
         let Err(error) = written else { return Ok(()) };
         // half of a change must not stay in force: nobody would see it, and the next cap would inherit its subjects (the policy
         // is the old one still)
         let new = std::mem::replace(&mut self.tables, old);
-        if let Err(error) = apply(&*enforcer, &new, &self.tables, &HashSet::new(), &self.accepted) {
+        if let Err(error) = apply(&*enforcer, &new, &self.tables, &HashSet::new(), &self.proofs) {
             tracing::error!("a change of caps could not be taken back, restart weir: {error:#}");
         }
         Err(format!("the kernel side does not take the change: {error:#}"))

@@ -1,7 +1,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use monitor_common::cap::{Bucket, BucketKey, PathValue, Rule, Subject, VERDICTS};
+use monitor_common::cap::{Bucket, BucketKey, PathValue, Rule, Subject, SubjectKey, VERDICTS};
 
 use super::*;
 use crate::sensor::{NetworkEntry, PathEntry};
@@ -77,13 +77,13 @@ impl Enforcer for Fake {
     fn network(&self, _network: &NetworkEntry, _subject: Option<&Subject>) -> anyhow::Result<()> {
         self.wrote()
     }
-    fn accepted(&self, key: &SubjectKey, is_accepted: bool) -> anyhow::Result<()> {
-        let accepted = &mut self.tables.lock().unwrap().2;
-        if is_accepted {
-            accepted.insert(*key)
-        } else {
-            accepted.remove(key)
-        };
+    fn proven(&self, change: &Proven) -> anyhow::Result<()> {
+        let proven = &mut self.tables.lock().unwrap().2;
+        match change {
+            Proven::Credential(key, true) => drop(proven.insert(*key)),
+            Proven::Credential(key, false) => drop(proven.remove(key)),
+            Proven::End(..) | Proven::NoEnd(_) => {}
+        }
         Ok(())
     }
     fn policy(&self, policy: &Policy) -> anyhow::Result<()> {
@@ -114,6 +114,31 @@ impl Enforcer for Fake {
     }
     fn now_ns(&self) -> u64 {
         1_000
+    }
+}
+
+const NOW: u64 = 1_800_000_000;
+
+/// A server has answered a caller with this credential, 0 for none.
+fn seen(value: u64, good: bool, claim: Option<Accepted>) -> Acceptance {
+    let mut presented = [(0, 0); 4];
+    presented[0] = (value, u8::from(value != 0));
+    let answered = crate::proof::Answered {
+        end: monitor_common::cap::ServerKey { address: [0, 1], netns: 1, port: 80 },
+        server: "unit:api.service root".into(),
+        route: "GET /v1".into(),
+        path: "/v1".into(),
+        network: 1,
+        presented,
+        good,
+    };
+    Acceptance { answered: Some(answered), claim }
+}
+
+impl Fake {
+    /// What is proven: fingerprint and server.
+    fn proven(&self) -> Vec<(u64, u32)> {
+        self.tables.lock().unwrap().2.iter().map(|key| (key.value, key.direction)).collect()
     }
 }
 
@@ -224,15 +249,39 @@ fn accepted_credentials_join_what_they_claim() {
         issuer: "idp".into(),
         subject: "alice".into(),
     };
-    assert!(engine.wants_acceptance());
-    engine.accepted(vec![(alice.clone(), true)]);
+    // where nothing is guarded a claim is worth nothing
+    engine.answered(vec![seen(9, true, Some(alice.clone()))], NOW);
+    assert!(kernel.tables.lock().unwrap().1.is_empty());
+    engine.answered(vec![seen(0, false, None), seen(9, true, Some(alice))], NOW);
     assert_eq!(kernel.tables.lock().unwrap().1.get(&key).map(|subject| subject.rules[0]), Some(2));
-    assert!(kernel.tables.lock().unwrap().2.contains(&key));
+    assert_eq!(kernel.proven(), [(9, 16)]);
     let rows = engine.explain("jwt:alice@idp");
     assert_eq!(rows.iter().map(|row| &*row.cap).collect::<Vec<_>>(), ["each", "one"]);
-    assert!(rows[1].decided.contains("once a server has accepted"), "{rows:?}");
-    engine.accepted(vec![(alice, false)]);
-    assert!(kernel.tables.lock().unwrap().1.is_empty());
+    assert!(rows[1].decided.contains("is proven"), "{rows:?}");
+    // a claim that is known is nobody's before it is proven
+    engine.answered(vec![seen(9, false, None)], NOW);
+    assert!(kernel.proven().is_empty());
+}
+
+#[test]
+fn a_restart_forgets_nobody() {
+    let World { mut engine, config, _dir, .. } = world(ONE);
+    engine.answered(vec![seen(0, false, None), seen(9, true, None)], NOW);
+    let (file, text) = engine.take_proofs().unwrap();
+    file.write(&text).unwrap();
+    assert!(engine.take_proofs().is_none());
+    let kernel = Arc::new(Fake::default());
+    *kernel.inherited.lock().unwrap() = Inherited {
+        accepted: [SubjectKey { value: 7, kind: 1, direction: 16 }].into(),
+        ..Inherited::default()
+    };
+    kernel.tables.lock().unwrap().2.insert(SubjectKey { value: 7, kind: 1, direction: 16 });
+    let mut again = Engine::new(&config, &settings(), [0; 16]).unwrap();
+    again.attach(kernel.clone()).unwrap();
+    // nothing asks yet: what was proven before and is not any more has gone
+    assert!(kernel.proven().is_empty());
+    again.change(&Change::Set { cap: cap("each", "each = \"credential\""), persist: false }).unwrap();
+    assert_eq!(kernel.proven(), [(9, 16)]);
 }
 
 #[test]
@@ -301,19 +350,12 @@ fn what_is_not_to_be_kept_is_gone_after_a_restart() {
 #[test]
 fn acceptance_is_remembered_for_caps_that_come_later() {
     let World { mut engine, kernel, .. } = world(ONE);
-    let key = SubjectKey { value: 9, kind: 1, direction: 1 };
-    let one = Accepted {
-        key,
-        identity: String::new(),
-        kind: String::new(),
-        issuer: String::new(),
-        subject: String::new(),
-    };
-    engine.accepted(vec![(one.clone(), true)]);
+    engine.answered(vec![seen(0, false, None), seen(9, true, None)], NOW);
+    assert!(kernel.proven().is_empty());
     engine.change(&Change::Set { cap: cap("each", "each = \"credential\""), persist: false }).unwrap();
-    assert!(kernel.tables.lock().unwrap().2.contains(&key));
-    engine.accepted(vec![(one, false)]);
-    assert!(!kernel.tables.lock().unwrap().2.contains(&key));
+    assert_eq!(kernel.proven(), [(9, 16)]);
+    engine.answered(vec![seen(9, false, None)], NOW);
+    assert!(kernel.proven().is_empty());
 }
 
 #[test]
@@ -354,7 +396,7 @@ fn one_bucket_of_many_is_reset_by_any_name_of_its_owner() {
         issuer: "idp".into(),
         subject: "alice".into(),
     };
-    engine.accepted(vec![(alice, true)]);
+    engine.answered(vec![seen(0, false, None), seen(9, true, Some(alice))], NOW);
     let resets = kernel.resets.lock().unwrap().len();
     let mut reset = |name: &str, identity: &str| {
         engine.change(&Change::Reset { name: name.into(), identity: Some(identity.into()) })
@@ -391,7 +433,6 @@ fn a_cap_goes_on_with_the_bucket_that_an_earlier_daemon_kept() {
     assert_eq!(*kernel.resets.lock().unwrap(), [1, 0]);
     assert_eq!(*kernel.names.lock().unwrap(), [(0, String::new()), (1, "one".to_owned())].into());
     assert_eq!(kernel.tables.lock().unwrap().3.lease_ns, 30_000_000_000);
-    assert!(engine.accepted.contains(&key));
     // names do not outlive their caps
     engine.change(&Change::Set { cap: cap("three", "each = \"client\""), persist: false }).unwrap();
     engine.change(&Change::Remove { name: "three".into() }).unwrap();

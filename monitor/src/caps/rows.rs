@@ -1,12 +1,12 @@
 //! Caps and roles as they are shown.
 
-use monitor_common::cap::{Bucket, BucketKey, SubjectKey, subject, verdict};
+use monitor_common::cap::{Bucket, BucketKey, SubjectKey, policy_flag, subject, verdict};
 use monitor_common::event::cred;
 use monitor_common::gcra::{self, Answer, Limit};
 
 use super::engine::{Effective, Engine};
 use super::subjects::{fingerprint, number};
-use crate::config::{Each, Role};
+use crate::config::{Cap, Each, Role};
 use crate::core::Shown;
 use crate::view::{BucketUse, CapExplanation, CapRow, Direction, RoleRow};
 
@@ -39,10 +39,24 @@ pub(super) fn unnamed_client(text: &str, direction: Direction) -> Option<Subject
     Some(SubjectKey { value, kind: subject::CLIENT, direction: number(direction) })
 }
 
+/// The fullest bucket of a rule that has one, or one for each owner of servers.
+fn fullest_of(buckets: &[(BucketKey, Bucket)], index: u16, own: Bucket) -> Bucket {
+    let of_owners =
+        buckets.iter().filter(|(key, _)| key.rule == u32::from(index) && key.subject.kind == subject::OWNER);
+    of_owners.map(|(_, bucket)| *bucket).chain([own]).max_by_key(|bucket| bucket.tat).unwrap_or(own)
+}
+
+/// Rate and burst of a bucket: those of clients are their strangers', of a cap for credentials.
+fn limit_of(cap: &Cap, subject: &SubjectKey) -> Limit {
+    let strangers = subject.kind == subject::CLIENT && cap.each != Some(Each::Client);
+    if strangers { cap.limit_of_strangers() } else { cap.limit() }.unwrap_or_default()
+}
+
 impl Engine {
     /// Every cap.
     pub fn rows(&self) -> Vec<Shown> {
-        let many = self.caps().iter().any(|one| one.cap.each.is_some());
+        let proven = self.tables().flags & policy_flag::PROVEN != 0;
+        let many = proven || self.caps().iter().any(|one| one.cap.each.is_some());
         let buckets = match self.enforcer() {
             Some(enforcer) if many => enforcer.buckets(),
             _ => Vec::new(),
@@ -62,15 +76,18 @@ impl Engine {
             rates = [1, 10].map(|seconds| self.rates.per_second(*index, sum, now, seconds));
             if cap.each.is_some() {
                 let own = buckets.iter().filter(|(key, _)| key.rule == u32::from(*index));
-                fullest =
-                    own.map(|(key, bucket)| (key.subject, bucket, share(&limit, bucket, now))).collect();
+                fullest = own
+                    .map(|(key, bucket)| {
+                        (key.subject, bucket, share(&limit_of(cap, &key.subject), bucket, now))
+                    })
+                    .collect();
                 fullest.sort_by(|a: &(SubjectKey, &Bucket, f64), b| {
                     b.2.total_cmp(&a.2).then_with(|| (a.0.kind, a.0.value).cmp(&(b.0.kind, b.0.value)))
                 });
                 fullest.truncate(TOP);
                 used = fullest.first().map_or(0.0, |(.., used)| *used);
             } else {
-                used = share(&limit, &enforcer.bucket(*index), now);
+                used = share(&limit, &fullest_of(buckets, *index, enforcer.bucket(*index)), now);
             }
         }
         let count = |verdict: u32| counts.get(verdict as usize).copied().unwrap_or_default();
@@ -89,6 +106,8 @@ impl Engine {
                 Direction::Outbound => "outbound".into(),
             },
             except: cap.except.clone(),
+            strangers: cap.strangers.map(|given| given.rate.to_string()).unwrap_or_default(),
+            strangers_burst: cap.strangers.map_or(0, |given| given.burst()),
             route: cap.route.clone().unwrap_or_default(),
             host: cap.host.clone().unwrap_or_default(),
             rate: cap.rate.to_string(),
@@ -169,8 +188,9 @@ impl Engine {
         let decided = |late: bool| {
             if late {
                 (
-                    "kernel, once a server has accepted the credential".to_owned(),
-                    "those before the first answer of 2xx or 3xx is processed (some milliseconds)".to_owned(),
+                    "kernel, where the credential is proven".to_owned(),
+                    "those before a guarded route has answered it with 2xx or 3xx (and some milliseconds): they are strangers'"
+                        .to_owned(),
                 )
             } else {
                 ("kernel".to_owned(), "none".to_owned())
@@ -205,9 +225,8 @@ impl Engine {
                 (_, _, Some(workload), _) => {
                     identity == workload || identity.strip_prefix("workload:") == Some(workload)
                 }
-                (.., Some(Each::Credential)) => {
-                    !identity.starts_with("client:") && !identity.starts_with("workload:")
-                }
+                // a client for what its strangers do together
+                (.., Some(Each::Credential)) => !identity.starts_with("workload:"),
                 // whatever a client presents, its requests count; but which client it is that presents this, nobody knows
                 (.., Some(Each::Client)) => identity.starts_with("client:"),
                 _ => false,
@@ -217,10 +236,11 @@ impl Engine {
             }
             let late = role.is_some_and(|role| role.kind.is_some()) || claimed(self, direction);
             let (decided, may_pass) = decided(late);
-            let limit = cap.limit().unwrap_or_default();
+            let strangers = cap.each == Some(Each::Credential) && identity.starts_with("client:");
+            let limit = if strangers { cap.limit_of_strangers() } else { cap.limit() }.unwrap_or_default();
             let bucket = match (self.enforcer(), cap.each) {
                 (None, _) => None,
-                (Some(enforcer), None) => Some(enforcer.bucket(one.index)),
+                (Some(enforcer), None) => Some(fullest_of(&buckets, one.index, enforcer.bucket(one.index))),
                 (Some(_), Some(_)) => buckets
                     .iter()
                     .find(|(key, _)| key.rule == u32::from(one.index) && own.contains(&key.subject))
@@ -233,8 +253,12 @@ impl Engine {
             });
             rows.push(CapExplanation {
                 cap: cap.name.clone(),
-                scope: cap.scope(),
-                limit: format!("{}, burst {}", cap.rate, cap.burst()),
+                scope: if strangers { format!("strangers of {}", cap.scope()) } else { cap.scope() },
+                limit: match cap.strangers {
+                    _ if !strangers => format!("{}, burst {}", cap.rate, cap.burst()),
+                    Some(given) => format!("{}, burst {}", given.rate, given.burst()),
+                    None => format!("10 times {}, burst {}", cap.rate, limit.burst()),
+                },
                 action: cap.action.label().into(),
                 decided,
                 may_pass,

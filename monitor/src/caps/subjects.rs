@@ -73,6 +73,11 @@ impl Resolver {
         self.names.get(name).cloned().unwrap_or_else(|| vec![name.to_owned()])
     }
 
+    /// Whether `name` was given to an identity.
+    pub fn stands_for(&self, name: &str, identity: &str) -> bool {
+        self.names.get(name).is_some_and(|identities| identities.iter().any(|one| one == identity))
+    }
+
     /// The keys of an identity, a name or an identity string. Those of credentials that claim it are among them once they were
     /// accepted.
     pub fn keys(&self, name: &str, direction: Direction, accepted: &[Accepted]) -> Vec<SubjectKey> {

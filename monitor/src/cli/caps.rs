@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 
 use super::{Client, ListArgs, Outcome, OutputArgs, SocketArgs, Usage, query};
 use crate::caps::Change;
-use crate::config::{Action, Cap, Each, Rate};
+use crate::config::{Action, Cap, Each, Rate, Strangers};
 use crate::output;
 use crate::view::{CapExplanation, CapRow, Direction};
 
@@ -106,6 +106,12 @@ pub struct SetArgs {
     /// With `--each client`: not the requests of this role's members, `role:NAME`
     #[arg(long, value_name = "ROLE")]
     except: Vec<String>,
+    /// What the strangers at one client may do together [default: ten times the rate and burst]
+    #[arg(long, value_name = "RATE")]
+    strangers: Option<Rate>,
+    /// Requests of strangers at once [default: what 100 ms bring]
+    #[arg(long, value_name = "BURST", requires = "strangers")]
+    strangers_burst: Option<u64>,
     /// This local workload: `unit:NAME`, `container:ID`, `exe:/PATH`
     #[arg(long)]
     workload: Option<String>,
@@ -199,6 +205,7 @@ fn set(args: SetArgs) -> anyhow::Result<Outcome> {
             identity: args.identity.clone(),
             each: args.each,
             except: Vec::new(),
+            strangers: None,
             workload: args.workload.clone(),
             ..old
         },
@@ -212,6 +219,7 @@ fn set(args: SetArgs) -> anyhow::Result<Outcome> {
                 identity: args.identity.clone(),
                 each: args.each,
                 except: Vec::new(),
+                strangers: None,
                 workload: args.workload.clone(),
                 direction: None,
                 route: None,
@@ -229,6 +237,10 @@ fn set(args: SetArgs) -> anyhow::Result<Outcome> {
         direction: args.direction.or(cap.direction),
         route: args.route.or(cap.route),
         host: args.host.or(cap.host),
+        strangers: args
+            .strangers
+            .map(|rate| Strangers { rate, burst: args.strangers_burst })
+            .or(cap.strangers),
         except: if args.except.is_empty() { cap.except } else { args.except },
         ..cap
     };
@@ -246,6 +258,12 @@ fn old(row: &CapRow) -> anyhow::Result<Cap> {
         identity: None,
         each: None,
         except: row.except.clone(),
+        strangers: if row.strangers.is_empty() {
+            None
+        } else {
+            let rate = row.strangers.parse().map_err(Usage)?;
+            Some(Strangers { rate, burst: Some(row.strangers_burst) })
+        },
         workload: None,
         direction: Some(direction(&row.direction).map_err(Usage)?),
         route: filled(&row.route),

@@ -11,9 +11,9 @@ use monitor_common::cap::scope;
 use serde::Deserialize;
 
 use super::{Client, Outcome, OutputArgs, SocketArgs, Usage};
-use crate::config::{Cap, Each, Interval, Role};
+use crate::config::{Cap, Each, Enforce, Interval, Listener, Role};
 use crate::output::{self, NameRow};
-use crate::replay::{self, Members, Proposal, Request};
+use crate::replay::{self, Members, Proposal, Request, Trial};
 use crate::view::{Covered, ReplayRow, Skipped};
 
 /// `weir caps test`
@@ -39,6 +39,8 @@ pub struct TestArgs {
 struct Proposed {
     role: Vec<Role>,
     cap: Vec<Cap>,
+    listener: Vec<Listener>,
+    enforce: Enforce,
 }
 
 pub fn run(args: &TestArgs) -> anyhow::Result<Outcome> {
@@ -48,6 +50,10 @@ pub fn run(args: &TestArgs) -> anyhow::Result<Outcome> {
     if proposed.cap.is_empty() {
         return Err(Usage(format!("{file} has no [[cap]]: write the caps to try into it")).into());
     }
+    let trial = Trial {
+        newcomers: proposed.enforce.newcomers,
+        guarded: proposed.listener.into_iter().map(|listener| listener.guarded).collect(),
+    };
     let proposals = proposed.cap.iter().map(|cap| proposal(cap, &proposed.role));
     let mut proposals =
         proposals.collect::<Result<Vec<_>, _>>().map_err(|why| Usage(format!("{file}: {why}")))?;
@@ -58,7 +64,8 @@ pub fn run(args: &TestArgs) -> anyhow::Result<Outcome> {
         call_by_name(&mut proposals, &client.get::<Vec<NameRow>>("/v1/names", &[])?);
         remembered(&client, args.since)?
     };
-    let rows: Vec<_> = replay::replay(&proposals, &requests).into_iter().map(ReplayRow::from).collect();
+    let rows: Vec<_> =
+        replay::replay(&proposals, &requests, &trial).into_iter().map(ReplayRow::from).collect();
     output::print(&rows, args.output.style())?;
     Ok(Outcome::Fine)
 }
@@ -178,6 +185,7 @@ fn proposal(cap: &Cap, roles: &[Role]) -> Result<Proposal, String> {
     Ok(Proposal {
         name: cap.name.clone(),
         limit,
+        strangers: cap.limit_of_strangers().unwrap_or(limit),
         action: cap.action.number(),
         scope: match cap.each {
             None => scope::ONE,

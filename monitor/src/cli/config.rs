@@ -35,8 +35,11 @@ pub fn run(command: ConfigCommand) -> anyhow::Result<Outcome> {
     match command {
         ConfigCommand::Check(args) => {
             let (source, overrides) = args.parts();
-            crate::config::load(&source, &overrides)?;
+            let config = crate::config::load(&source, &overrides)?;
             output::line("the configuration is good")?;
+            for note in crate::config::notes(&config.role, &config.cap, &config.listener) {
+                output::message(&format!("note: {note}"));
+            }
         }
         ConfigCommand::Show(args) => {
             let (source, overrides) = args.config.parts();

@@ -59,6 +59,9 @@ pub struct Cap {
     /// With `each = "client"`: roles whose members' requests are not charged, `"role:NAME"`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub except: Vec<String>,
+    /// What the strangers at one client may do together: ten times the cap's own rate and burst when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strangers: Option<Strangers>,
     /// This local workload has a bucket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workload: Option<String>,
@@ -81,6 +84,24 @@ pub struct Cap {
     pub action: Action,
 }
 
+/// A rate and burst for strangers, written `{ rate = "50/s", burst = 50 }`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Strangers {
+    /// Requests per time.
+    pub rate: Rate,
+    /// Requests at once; what 100 ms bring when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub burst: Option<u64>,
+}
+
+impl Strangers {
+    /// Requests at once.
+    pub fn burst(&self) -> u64 {
+        self.burst.unwrap_or_else(|| self.rate.burst())
+    }
+}
+
 /// `[[listener]]`: how callers of a plaintext port are told.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -90,10 +111,38 @@ pub struct Listener {
     pub address: Option<IpAddr>,
     /// Port.
     pub port: u16,
-    /// Status of the answer to a denied request: 429.
+    /// Status of the answer to a denied request: 429, or 0 for none.
+    #[serde(skip_serializing_if = "is_zero")]
     pub respond: u16,
+    /// Beginnings of paths that are served to good credentials only: there they are proven. `"all"` is `["/"]`.
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "paths_or_all")]
+    pub guarded: Vec<String>,
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u16) -> bool {
+    *number == 0
+}
+
+/// A list of paths, or `"all"`.
+fn paths_or_all<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Given {
+        Word(String),
+        Paths(Vec<String>),
+    }
+    match Given::deserialize(from)? {
+        Given::Paths(paths) => Ok(paths),
+        Given::Word(word) if word == "all" => Ok(vec!["/".into()]),
+        Given::Word(word) => {
+            Err(serde::de::Error::custom(format!("{word:?}: write \"all\" or a list of paths")))
+        }
+    }
+}
+
+/// How much more the strangers at a client may do than one of them, unless the cap says otherwise: some of them will be proven.
+const STRANGERS: u64 = 10;
 /// Most exceptions of a cap.
 const EXCEPTIONS: usize = 8;
 
@@ -112,6 +161,8 @@ pub struct Enforce {
     pub exempt: Vec<String>,
     /// What becomes of inbound bytes that cannot be framed, where HTTP is served.
     pub unframed: Unframed,
+    /// Credentials of one client network that become proven in an hour, at most.
+    pub newcomers: u32,
 }
 
 impl Default for Enforce {
@@ -121,6 +172,7 @@ impl Default for Enforce {
             lease: Interval(Duration::from_secs(30)),
             exempt: Vec::new(),
             unframed: Unframed::Deny,
+            newcomers: 20,
         }
     }
 }
@@ -162,7 +214,7 @@ impl Action {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Each {
-    /// Every credential; those that no server has accepted share the bucket of their client address
+    /// Every credential; those that are not proven at the server are also charged to the strangers' bucket of their client
     Credential,
     /// Every client address, with every request that comes from it
     Client,
@@ -214,6 +266,11 @@ impl Rate {
     /// Requests per second.
     pub fn per_second(&self) -> f64 {
         self.requests as f64 * 1e9 / self.per_ns() as f64
+    }
+
+    /// What 100 ms bring.
+    fn burst(&self) -> u64 {
+        ((self.per_second() / 10.0).ceil() as u64).max(1)
     }
 }
 
@@ -308,7 +365,7 @@ impl Cap {
 
     /// Requests at once.
     pub fn burst(&self) -> u64 {
-        self.burst.unwrap_or_else(|| ((self.rate.per_second() / 10.0).ceil() as u64).max(1))
+        self.burst.unwrap_or_else(|| self.rate.burst())
     }
 
     /// The roles that are exceptions; `None` for what names none.
@@ -319,6 +376,18 @@ impl Cap {
     /// Rate and burst as the kernel needs them.
     pub fn limit(&self) -> Option<Limit> {
         Limit::new(self.rate.requests, self.rate.per_ns(), self.burst())
+    }
+
+    /// Rate and burst of the strangers at one client.
+    pub fn limit_of_strangers(&self) -> Option<Limit> {
+        match self.strangers {
+            Some(given) => Limit::new(given.rate.requests, given.rate.per_ns(), given.burst()),
+            None => Limit::new(
+                self.rate.requests.saturating_mul(STRANGERS),
+                self.rate.per_ns(),
+                self.burst().saturating_mul(STRANGERS),
+            ),
+        }
     }
 
     /// Whom it limits, for people.
@@ -388,13 +457,28 @@ impl Cap {
                 "write \"unit:NAME\", \"container:ID\" or \"exe:/PATH\"",
             );
         }
+        if let Some(strangers) = &self.strangers {
+            let charges_credentials = self.each == Some(Each::Credential) || self.each.is_none();
+            if !charges_credentials || self.workload.is_some() || direction == Direction::Outbound {
+                return wrong(
+                    "`strangers` are callers of servers with credentials",
+                    "leave it out, or use `each = \"credential\"`, `role` or `identity`",
+                );
+            }
+            if strangers.burst == Some(0) || strangers.burst() > 10_000_000 {
+                return wrong(
+                    "the `burst` of `strangers` is at least 1 and at most 10,000,000",
+                    "leave it out for what 100 ms bring",
+                );
+            }
+        }
         if self.burst == Some(0) || self.burst() > 10_000_000 {
             return wrong(
                 "`burst` is at least 1 and at most 10,000,000",
                 "leave it out for what 100 ms bring",
             );
         }
-        if self.limit().is_none() {
+        if self.limit().is_none() || self.limit_of_strangers().is_none() {
             return wrong("the rate is not possible", "write \"100/s\"");
         }
         Ok(())
@@ -408,6 +492,42 @@ pub fn is_workload(text: &str) -> bool {
         Some(("exe", path)) => path.starts_with('/'),
         _ => false,
     }
+}
+
+/// What a cap counts that its words may not say: for whoever checks a configuration.
+pub fn notes(roles: &[Role], caps: &[Cap], listeners: &[Listener]) -> Vec<String> {
+    let guarded = listeners.iter().any(|listener| !listener.guarded.is_empty());
+    let by_name = |identity: &String| {
+        matches!(identity.split_once(':'), Some(("jwt" | "basic", rest)) if rest.len() != 16)
+            || identity.starts_with("aws:")
+    };
+    let mut notes = Vec::new();
+    for cap in caps.iter().filter(|cap| cap.direction() == Direction::Inbound) {
+        let name = &cap.name;
+        let role = cap.role.as_ref().and_then(|name| roles.iter().find(|role| role.name == *name));
+        let public = cap.identity.as_ref().is_some_and(by_name)
+            || role.is_some_and(|role| role.kind.is_some() || role.identities.iter().any(by_name));
+        if cap.each == Some(Each::Client) {
+            notes.push(format!(
+                "cap {name:?} counts every request of a client, with a good credential or without; `except` leaves roles alone"
+            ));
+        } else if cap.each == Some(Each::Credential) && cap.role.is_none() {
+            let strangers = match cap.strangers {
+                Some(given) => format!("{}, burst {}", given.rate, given.burst()),
+                None => format!("ten times {}, burst {}", cap.rate, cap.burst()),
+            };
+            notes.push(format!(
+                "cap {name:?}: credentials that are not proven are also charged to the strangers of their client: {strangers}"
+            ));
+        }
+        if (public || (cap.each == Some(Each::Credential) && cap.role.is_none())) && !guarded {
+            notes.push(format!(
+                "cap {name:?}: credentials are proven where a server refuses callers without one; where it never does, say \
+                 `[[listener]] guarded`"
+            ));
+        }
+    }
+    notes
 }
 
 /// What is wrong with all of it together: `(key, message, help)`.
@@ -459,8 +579,29 @@ pub fn check(
         }
     }
     for listener in listeners {
-        if listener.port == 0 || listener.respond != 429 {
-            problem("listener", "a listener has a `port` and `respond = 429`".into(), "write both");
+        let answers = listener.respond == 429 || (listener.respond == 0 && !listener.guarded.is_empty());
+        if listener.port == 0 || !answers {
+            problem(
+                "listener",
+                "a listener has a `port` and `respond = 429` or `guarded`".into(),
+                "write both",
+            );
+        }
+        for path in &listener.guarded {
+            if let Err(why) = check_prefix(path) {
+                problem(
+                    "listener",
+                    format!("`guarded` {why}"),
+                    "write beginnings of paths, such as \"/v1/\"",
+                );
+            }
+        }
+        if !listener.guarded.is_empty() && listener.address.is_some() {
+            problem(
+                "listener",
+                "`guarded` is for a port".into(),
+                "leave `address` out, or list it without `guarded`",
+            );
         }
     }
     if !LEASES.contains(&enforce.lease.0) {
@@ -502,6 +643,7 @@ mod tests {
             "role = \"r\"\neach = \"credential\"",
             "each = \"client\"",
             "each = \"client\"\nexcept = [\"role:partner\"]",
+            "each = \"credential\"\nstrangers = { rate = \"50/s\" }",
             "identity = \"acme\"",
             "workload = \"unit:a.service\"\nhost = \"api.example.com\"",
         ] {
@@ -515,6 +657,9 @@ mod tests {
             "identity = \"a\"\ndirection = \"inbound\"\nhost = \"a\"",
             "each = \"client\"\ndirection = \"outbound\"",
             "each = \"client\"\nexcept = [\"partner\"]",
+            "each = \"client\"\nstrangers = { rate = \"50/s\" }",
+            "each = \"credential\"\nstrangers = { rate = \"50/s\", burst = 0 }",
+            "each = \"credential\"\nstrangers = { rate = \"50/s\", bursts = 1 }",
             "each = \"credential\"\nexcept = [\"role:partner\"]",
             "identity = \"a\"\nroute = \"v1\"",
             "identity = \"a\"\nburst = 0",
@@ -522,6 +667,36 @@ mod tests {
         ] {
             assert!(cap(&format!("{rest}{bad}")).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn what_a_cap_counts_is_noted() {
+        let notes = |text: &str| {
+            let cap: Cap = toml::from_str(&format!("name = \"a\"\nrate = \"1/s\"\n{text}")).unwrap();
+            notes(&[], &[cap], &[]).len()
+        };
+        assert_eq!(notes("each = \"client\""), 1);
+        assert_eq!(notes("each = \"credential\""), 2);
+        assert_eq!(notes("identity = \"jwt:alice@idp\""), 1);
+        assert_eq!(notes("identity = \"bearer:00000000000000ab\""), 0);
+        // a cap is written as it is read
+        let cap: Cap = toml::from_str(
+            "name = \"a\"\nrate = \"1/s\"\neach = \"credential\"\nstrangers = { rate = \"5/s\" }",
+        )
+        .unwrap();
+        assert_eq!(toml::from_str::<Cap>(&toml::to_string(&cap).unwrap()).unwrap(), cap);
+    }
+
+    #[test]
+    fn strangers_have_ten_times_the_rate() {
+        let limit = |more: &str| {
+            let text = format!("name = \"a\"\neach = \"credential\"\nrate = \"100/s\"\nburst = 20\n{more}");
+            let limit = toml::from_str::<Cap>(&text).unwrap().limit_of_strangers().unwrap();
+            (limit.interval_ns, limit.burst())
+        };
+        assert_eq!(limit(""), (1_000_000, 200));
+        assert_eq!(limit("strangers = { rate = \"20/s\" }"), (50_000_000, 2));
+        assert_eq!(limit("strangers = { rate = \"20/s\", burst = 7 }"), (50_000_000, 7));
     }
 
     #[test]

@@ -29,6 +29,8 @@ const LISTED: &[(&str, &[&str])] = &[
             "role",
             "identity",
             "each",
+            "except",
+            "strangers",
             "workload",
             "direction",
             "route",
@@ -38,7 +40,7 @@ const LISTED: &[(&str, &[&str])] = &[
             "action",
         ],
     ),
-    ("listener", &["address", "port", "respond"]),
+    ("listener", &["address", "port", "respond", "guarded"]),
 ];
 
 /// Where configuration comes from.

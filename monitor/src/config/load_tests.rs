@@ -104,7 +104,9 @@ fn errors_name_place_key_and_way_out() {
             "[[role]]\nname = \"partner\"\n[[cap]]\nname = \"x\"\nrate = \"5/s\"\nrole = \"partnr\"\n",
             "cap: cap \"x\": there is no role \"partnr\"; did you mean \"partner\"?",
         ),
-        ("[[listener]]\nport = 1\n", "listener: a listener has a `port` and `respond = 429`"),
+        ("[[listener]]\nport = 1\n", "listener: a listener has a `port` and `respond = 429` or `guarded`"),
+        ("[[listener]]\nport = 1\nguarded = \"some\"\n", "all"),
+        ("[[listener]]\nport = 1\nguarded = [\"v1\"]\n", "`guarded` has a path"),
         ("[enforce]\non_exit = \"keep\"\nlease = \"10ms\"\n", "enforce.lease: a lease is at least 1 s"),
     ] {
         let error = check(text).unwrap_err();
@@ -172,7 +174,7 @@ fn the_packaged_file_shows_every_key_with_its_default() {
     let mut config = check(&shown.join("\n")).unwrap();
     assert_eq!(config.identity.name.len(), 1);
     config.identity.name.clear();
-    assert_eq!((config.role.len(), config.cap.len(), config.listener.len()), (2, 4, 1));
+    assert_eq!((config.role.len(), config.cap.len(), config.listener.len()), (2, 5, 2));
     config.role.clear();
     config.cap.clear();
     config.listener.clear();

@@ -14,7 +14,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use caps::{Action, Cap, Each, Enforce, Grant, Listener, OnExit, Rate, Role, Unframed, is_workload};
+pub use caps::{
+    Action, Cap, Each, Enforce, Grant, Listener, OnExit, Rate, Role, Strangers, Unframed, is_workload, notes,
+};
 pub use error::{ConfigErrors, Problem};
 pub use load::{DEFAULT_DIR, DEFAULT_FILE, Overrides, Source, control_socket, load};
 pub use value::{Interval, LogLevel, Network, Pattern, Size};

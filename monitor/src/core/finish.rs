@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use monitor_common::cap::action;
 use monitor_common::event::response_flag;
@@ -162,7 +162,7 @@ impl Core {
             row: AtomicU64::new(0),
             kernel: AtomicU32::new(u32::MAX),
             kept: AtomicU64::new(0),
-            server_said: AtomicU8::new(shape.server_said.load(Ordering::Relaxed)),
+            server_said: AtomicU32::new(shape.server_said.load(Ordering::Relaxed)),
             ..*shape
         })
     }

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 
 use ipnet::IpNet;
 use monitor_common::event::{CREDS, Request, request_flag};
@@ -192,11 +192,10 @@ impl Resolver<'_> {
             row: AtomicU64::new(0),
             kernel: AtomicU32::new(u32::MAX),
             kept: AtomicU64::new(0),
-            kernel_key: match record.cred {
-                [kind, 0, ..] => (record.fp.first().copied().unwrap_or_default(), kind),
-                _ => (0, 0),
-            },
-            server_said: AtomicU8::new(0),
+            presented: presented(record),
+            end: connection.end(),
+            network: connection.remote.network_key().unwrap_or_default(),
+            server_said: AtomicU32::new(0),
         }
     }
 
@@ -279,4 +278,13 @@ impl Resolver<'_> {
         }
         context.client.or(context.known.then_some(peer))
     }
+}
+
+/// Fingerprint and kind of each credential that the kernel side found.
+fn presented(record: &Request) -> [(u64, u8); CREDS] {
+    let mut presented = [(0, 0); CREDS];
+    for ((to, value), kind) in presented.iter_mut().zip(record.fp).zip(record.cred) {
+        *to = (value, kind);
+    }
+    presented
 }

@@ -1,19 +1,24 @@
 //! What the kernel side decided about requests, and what servers decided about credentials.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use monitor_common::cap::{SubjectKey, action, reason};
-use monitor_common::event::{Verdict, role};
+use monitor_common::event::{Verdict, cred, role};
 
 use super::caps::Refusal;
 use super::{ByDirection, Core};
+use crate::proof::Answered;
+use crate::route::{self, RouteRef};
 use crate::tracker::{Judged, Shape};
 use crate::view::Direction;
 
 /// Most decisions of servers that wait to be taken.
 const WAITING: usize = 4_096;
+
+/// How long it is taken for known how a route answers callers without credentials.
+const TOLD_NS: u64 = 600 * 1_000_000_000;
 
 /// Denied requests by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,8 +51,14 @@ pub struct Accepted {
     pub subject: String,
 }
 
-/// A credential was accepted by a server, or rejected.
-pub type Seen = (Accepted, bool);
+/// What a server has answered to a credential, or to a caller without one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Its answer; `None` of an outbound request, whose caller's credentials are its own.
+    pub answered: Option<Answered>,
+    /// What the credential claims, if it claims anything and the answer was good.
+    pub claim: Option<Accepted>,
+}
 
 /// See the module's documentation.
 #[derive(Default)]
@@ -57,9 +68,11 @@ pub(super) struct Verdicts {
     pub denials: Denials,
     /// The latest refusal of each cap, by rule.
     pub refusals: HashMap<u32, Refusal>,
-    /// Whether anybody asks which credentials are accepted.
-    pub wanted: bool,
+    /// Counted up when answers mean more than when they were told: they are told again.
+    pub generation: u32,
     pub seen: Vec<Seen>,
+    /// Routes whose answers to callers without credentials were told, and when that began.
+    told: (HashSet<(Arc<str>, RouteRef, bool)>, u64),
     /// Verdicts of packets come before the server's framing has reported the request: connection, number, verdict.
     pub early: VecDeque<(u64, u32, Judged)>,
 }
@@ -73,15 +86,19 @@ impl Verdicts {
 }
 
 impl Core {
-    /// Takes the names of caps by rule, and whether it matters which credentials are accepted.
-    pub fn set_caps(&mut self, names: HashMap<u32, Arc<str>>, wants_acceptance: bool) {
+    /// Takes the names of caps by rule.
+    pub fn set_caps(&mut self, names: HashMap<u32, Arc<str>>) {
         // another cap may have taken the place of one that is gone
         let before = std::mem::replace(&mut self.verdicts.names, names);
         let names = &self.verdicts.names;
         self.verdicts
             .refusals
             .retain(|rule, _| names.contains_key(rule) && names.get(rule) == before.get(rule));
-        self.verdicts.wanted = wants_acceptance;
+    }
+
+    /// Answers that were told before are told again when this is another number.
+    pub fn tell_again(&mut self, generation: u32) {
+        self.verdicts.generation = generation;
     }
 
     /// Denied requests so far.
@@ -89,8 +106,8 @@ impl Core {
         self.verdicts.denials
     }
 
-    /// Which credentials servers have accepted or rejected since the last call.
-    pub fn take_acceptance(&mut self) -> Vec<Seen> {
+    /// What servers have answered since the last call.
+    pub fn take_answers(&mut self) -> Vec<Seen> {
         std::mem::take(&mut self.verdicts.seen)
     }
 
@@ -153,38 +170,72 @@ impl Core {
         name.map(ToString::to_string).unwrap_or_default()
     }
 
-    /// A server has answered: it has accepted the credential, or rejected it, or neither. Only requests with a single credential
-    /// tell which one was meant.
+    /// A server has answered: it has taken the credentials, or rejected them, or neither. Told once for each shape, and to callers
+    /// without credentials once for each route.
     pub(super) fn judged_by_server(&mut self, shape: &Shape, status: u16) {
-        if !self.verdicts.wanted || shape.kernel_key.1 == 0 || self.verdicts.seen.len() >= WAITING {
-            return;
-        }
-        let accepted = match status {
+        let good = match status {
             200..=399 => true,
             401 | 403 => false,
             _ => return,
         };
-        // 0 unknown, 1 rejected, 2 accepted: said once for each shape
-        if shape.server_said.swap(1 + u8::from(accepted), Ordering::Relaxed) == 1 + u8::from(accepted) {
+        let said = (self.verdicts.generation << 2) | (1 + u32::from(good));
+        if shape.server_said.load(Ordering::Relaxed) == said || self.verdicts.seen.len() >= WAITING {
             return;
         }
-        let (value, kind) = shape.kernel_key;
+        shape.server_said.store(said, Ordering::Relaxed);
+        let nothing = shape.presented.iter().all(|(_, kind)| *kind == 0);
+        if nothing && (shape.direction == Direction::Outbound || self.is_told(shape, good)) {
+            return;
+        }
+        let claim = if good { self.claim(shape) } else { None };
+        let answered = (shape.direction == Direction::Inbound).then(|| self.answered(shape, good));
+        if answered.is_some() || claim.is_some() {
+            self.verdicts.seen.push(Seen { answered, claim });
+        }
+    }
+
+    /// Whether it is known how a route answers callers without credentials; from now on it is.
+    fn is_told(&mut self, shape: &Shape, good: bool) -> bool {
+        let (told, since) = &mut self.verdicts.told;
+        if told.len() >= WAITING || self.now_ns.saturating_sub(*since) > TOLD_NS {
+            told.clear();
+            *since = self.now_ns;
+        }
+        !told.insert((Arc::clone(&shape.workload), shape.route, good))
+    }
+
+    fn answered(&self, shape: &Shape, good: bool) -> Answered {
+        let process = shape.process.and_then(|process| self.processes.get(process));
+        let route = self.routes.get(shape.route).map(|route| &*route.template);
+        let route = route.filter(|route| ![route::OTHER, route::UNKNOWN].contains(route));
+        Answered {
+            end: shape.end,
+            server: process
+                .map(|process| format!("{} {} {}", process.workload, shape.end.port, process.user).into())
+                .unwrap_or_default(),
+            route: route.map(|route| format!("{} {route}", shape.method.label()).into()).unwrap_or_default(),
+            path: shape.path.clone(),
+            network: shape.network,
+            presented: shape.presented,
+            good,
+        }
+    }
+
+    /// What a credential of a request claims.
+    fn claim(&mut self, shape: &Shape) -> Option<Accepted> {
+        let (value, kind) = *shape.presented.iter().find(|(_, kind)| *kind == cred::AUTHORIZATION)?;
+        let claim = self.claims.claimed(value)?;
         let way = match shape.direction {
             Direction::Inbound => role::INBOUND,
             Direction::Outbound => role::OUTBOUND,
         };
-        let key = SubjectKey { value, kind: u32::from(kind), direction: u32::from(way) };
-        let claim = self.claims.claimed(shape.fingerprint);
-        let one = Accepted {
-            key,
-            identity: claim
-                .map(|claim| format!("{}:{}", claim.kind.label(), claim.label.text))
-                .unwrap_or_default(),
-            kind: claim.map(|claim| claim.kind.label().to_owned()).unwrap_or_default(),
-            issuer: claim.map(|claim| claim.label.issuer.to_string()).unwrap_or_default(),
-            subject: claim.map(|claim| claim.label.subject.to_string()).unwrap_or_default(),
-        };
-        self.verdicts.seen.push((one, accepted));
+        Some(Accepted {
+            key: SubjectKey { value, kind: u32::from(kind), direction: u32::from(way) },
+            identity: format!("{}:{}", claim.kind.label(), claim.label.text),
+            kind: claim.kind.label().to_owned(),
+            issuer: claim.label.issuer.to_string(),
+            subject: claim.label.subject.to_string(),
+        })
     }
 }
 

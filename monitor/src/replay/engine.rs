@@ -1,23 +1,29 @@
 //! Decides recorded requests as the kernel side would, one after the other.
 //!
 //! ```text
-//! request -> the proposals that it is for -> the buckets of each -> ask in order
+//! request -> the proposals that it is for -> the buckets of each (`monitor_common::charge`) -> ask in order
 //!    no `deny` refuses -> all that admit are charged
 //!    one refuses       -> nothing is charged; it counts for the one with the longest wait
 //! ```
 //!
-//! Three things differ from the kernel, none of which a record can tell: a credential counts as accepted from the first request
-//! on when any request of the record was answered 2xx or 3xx with it; paths are compared as recorded, in lower case, not in
-//! every reading that a server could have; buckets of clients are never evicted.
+//! Who is proven is decided by [`crate::proof`], as in the daemon, which knows more: a record shows a credential by the name that it
+//! claims, so that an impostor's looks like its owner's; it has no local port, so that a server is its workload; and an answer counts
+//! from the request on that follows it, however long it took. Paths are compared as recorded, in lower case, not in every reading that
+//! a server could have; buckets of clients are never evicted.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::{Hash as _, Hasher as _};
+use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
-use monitor_common::cap::{action, scope};
+use monitor_common::cap::{ServerKey, action, scope};
+use monitor_common::charge;
+use monitor_common::event::{CREDS, cred};
 use monitor_common::gcra::{self, Answer};
 
 use super::requests::host_name;
-use super::{Members, Proposal, Request};
+use super::{Members, Proposal, Request, Trial};
+use crate::proof::{Answered, Proofs};
 use crate::view::Direction;
 
 /// Identities that a report names.
@@ -46,8 +52,19 @@ pub struct Report {
     pub top: Vec<(String, u64)>,
 }
 
-/// Who has a bucket of a proposal: `None` is the only one of a proposal with one bucket.
-type Who = Option<String>;
+/// A bucket of a proposal.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Who {
+    /// The only one.
+    One,
+    /// Of a credential or a client.
+    Own(String),
+    /// Of the strangers at a client.
+    Strangers(String),
+}
+
+/// A bucket that is charged, and who that is for people.
+type Charge = (Who, String);
 
 #[derive(Default)]
 struct State {
@@ -86,16 +103,105 @@ impl State {
     }
 }
 
-/// Credentials that a server accepted, by direction.
-type Accepted<'a> = HashSet<&'a str>;
+/// What is known of credentials.
+pub(super) struct Known {
+    /// Those that proposals list by what is secret.
+    secrets: HashSet<String>,
+    proofs: Proofs,
+}
+
+impl Known {
+    pub fn new(proposals: &[Proposal], trial: &Trial) -> Self {
+        let mut secrets = HashSet::new();
+        for members in proposals.iter().flat_map(|one| one.except.iter().chain([&one.members])) {
+            if let Members::Of { identities, .. } = members {
+                secrets.extend(identities.iter().filter(|text| is_secret(text)).cloned());
+            }
+        }
+        let mut proofs = Proofs::default();
+        // a record does not say at which port
+        let guarded = trial.guarded.iter().map(|paths| (PORT, paths.clone()));
+        proofs.configure(trial.newcomers, guarded.collect());
+        Self { secrets, proofs }
+    }
+
+    /// Whether a credential of a request is proven by now.
+    fn is_proven(&self, request: &Request, credential: &str) -> bool {
+        request.direction == Direction::Outbound
+            || self.secrets.contains(credential)
+            || self.proofs.is_proven_at(&request.workload, print(credential), hash(&network(request)))
+    }
+
+    /// Takes note of the answer to a request.
+    pub fn answered(&mut self, request: &Request) {
+        let good = match request.status {
+            200..=399 => true,
+            401 | 403 => false,
+            _ => return,
+        };
+        if request.direction == Direction::Outbound {
+            return;
+        }
+        let mut presented = [(0, 0); CREDS];
+        for (to, credential) in presented.iter_mut().zip(&request.credentials) {
+            *to = print(credential);
+        }
+        let one = Answered {
+            end: ServerKey { address: [0; 2], netns: 0, port: u32::from(PORT) },
+            server: request.workload.as_str().into(),
+            route: request.route.as_str().into(),
+            path: request.path.as_str().into(),
+            network: hash(&network(request)),
+            presented,
+            good,
+        };
+        let _ = self.proofs.answered(&one, request.time_ns / SECOND_NS);
+    }
+}
+
+/// Stands for every port.
+const PORT: u16 = 1;
+
+/// Whether nobody can present this identity who was not given its secret.
+fn is_secret(identity: &str) -> bool {
+    match identity.split_once(':') {
+        Some(("jwt" | "basic", rest)) => {
+            rest.len() == 16 && rest.bytes().all(|byte| byte.is_ascii_hexdigit())
+        }
+        Some(("aws" | "client" | "workload", _)) => false,
+        _ => true,
+    }
+}
+
+fn hash(text: &str) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Stands for a fingerprint and kind.
+fn print(credential: &str) -> (u64, u8) {
+    (hash(credential), if credential.starts_with("aws:") { cred::AWS } else { cred::AUTHORIZATION })
+}
+
+/// The network that the client of a request stands for, as buckets of clients are shown: an IPv6 /64 is one.
+fn network(request: &Request) -> String {
+    match request.address {
+        Some(IpAddr::V6(address)) if address.segments() != [0, 0, 0, 0, 0, 0, 0, 1] => {
+            let [a, b, c, d, ..] = address.segments();
+            format!("client:{}/64", Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
+        _ => client(request),
+    }
+}
 
 /// The client that an inbound request is charged to, as identities are shown.
 fn client(request: &Request) -> String {
     format!("client:{}", request.peer)
 }
 
-/// Whose buckets of a proposal a request is charged to, and who that is for people; empty when the proposal is not for it.
-fn charged(proposal: &Proposal, request: &Request, accepted: &Accepted<'_>) -> Vec<(Who, String)> {
+/// Whose buckets of a proposal a request is charged to; empty when the proposal is not for it.
+fn charged(proposal: &Proposal, request: &Request, known: &Known) -> Vec<Charge> {
     let outbound = request.direction == Direction::Outbound;
     let of_host = proposal.host.as_deref().is_none_or(|host| host_name(host) == request.host);
     let of_route = proposal.route.as_deref().is_none_or(|route| {
@@ -108,41 +214,59 @@ fn charged(proposal: &Proposal, request: &Request, accepted: &Accepted<'_>) -> V
     if proposal.direction != request.direction || !of_host || !of_route {
         return Vec::new();
     }
-    let known = |credential: &String| outbound || accepted.contains(credential.as_str());
-    let named = |credential: &&String| match &proposal.members {
-        Members::Everybody => true,
-        Members::Of { identities, .. } => identities.contains(credential),
-        Members::Workload(_) => false,
-    };
-    let carried: Vec<_> = request.credentials.iter().filter(named).collect();
-    match proposal.scope {
-        scope::EACH_CREDENTIAL => carried
-            .into_iter()
-            .map(|credential| {
-                // a credential that is configured is nobody's guess
-                let own = known(credential) || matches!(proposal.members, Members::Of { .. });
-                (Some(if own { credential.clone() } else { client(request) }), credential.clone())
-            })
-            .collect(),
-        scope::EACH_CLIENT => {
+    // those that the kernel tells apart
+    let credentials = || request.credentials.iter().take(CREDS);
+    let is_proven = |credential: &String| known.is_proven(request, credential);
+    match (&proposal.members, proposal.scope) {
+        (Members::Everybody, scope::EACH_CREDENTIAL) => {
+            let bits = |keep: &dyn Fn(&String) -> bool| {
+                let places = credentials().enumerate().filter(|(_, credential)| keep(credential));
+                places.fold(0, |bits, (at, _)| bits | 1 << at)
+            };
+            let proven = bits(&is_proven);
+            let payer = charge::payer(bits(&|_| true), proven);
+            let Some(credential) = request.credentials.get(payer as usize) else { return Vec::new() };
+            let parts = charge::of_payer(proven >> payer & 1 != 0);
+            let mut charged = Vec::new();
+            if parts & charge::STRANGERS != 0 {
+                charged.push((Who::Strangers(network(request)), network(request)));
+            }
+            if parts & charge::OWN != 0 {
+                charged.push((Who::Own(credential.clone()), credential.clone()));
+            }
+            charged
+        }
+        (_, scope::EACH_CLIENT) => {
             // outbound there are no clients: who calls is a local workload
-            if outbound || proposal.except.iter().any(|members| is_excepted(members, request, &known)) {
+            if outbound || proposal.except.iter().any(|members| is_excepted(members, request, is_proven)) {
                 return Vec::new();
             }
-            vec![(Some(client(request)), client(request))]
+            vec![(Who::Own(network(request)), network(request))]
         }
-        _ => {
-            let who = match &proposal.members {
+        (members, scope) => {
+            // several credentials of a role charge it once
+            let who = match members {
                 Members::Workload(workload) => (*workload == request.workload).then(|| workload.clone()),
                 Members::Everybody => Some(client(request)),
                 Members::Of { identities, networks } => {
                     let inside = !outbound && is_inside(networks, request);
                     let is_client = !outbound && identities.contains(&client(request));
-                    let first = carried.first().map(|credential| (*credential).clone());
-                    first.or_else(|| (inside || is_client).then(|| client(request)))
+                    let listed = || credentials().filter(|credential| identities.contains(credential));
+                    let first = listed().find(|credential| is_proven(credential)).cloned();
+                    let proven = credentials().filter(|credential| is_proven(credential)).count() as u32;
+                    let claimed = first.is_none() && listed().next().is_some() && !inside && !is_client;
+                    if claimed && charge::of_member(true, proven) & charge::STRANGERS != 0 {
+                        return vec![(Who::Strangers(network(request)), network(request))];
+                    }
+                    let shared = scope != scope::EACH_CREDENTIAL;
+                    first.or_else(|| (shared && (inside || is_client)).then(|| client(request)))
                 }
             };
-            who.map(|who| vec![(None, who)]).unwrap_or_default()
+            let bucket = |who: &String| match scope {
+                scope::EACH_CREDENTIAL => Who::Own(who.clone()),
+                _ => Who::One,
+            };
+            who.map(|who| vec![(bucket(&who), who)]).unwrap_or_default()
         }
     }
 }
@@ -164,55 +288,73 @@ fn is_excepted(members: &Members, request: &Request, known: impl Fn(&String) -> 
 }
 
 /// Replays requests, which must be in order of time, against proposals: a report for each, in their order.
-pub fn replay(proposals: &[Proposal], requests: &[Request]) -> Vec<Report> {
-    let good = requests.iter().filter(|request| request.accepted);
-    let accepted: Accepted<'_> = good.flat_map(|request| &request.credentials).map(String::as_str).collect();
+pub fn replay(proposals: &[Proposal], requests: &[Request], trial: &Trial) -> Vec<Report> {
+    let mut known = Known::new(proposals, trial);
     let name = |proposal: &Proposal| Report { cap: proposal.name.clone(), ..Report::default() };
     let mut states: Vec<_> =
         proposals.iter().map(|proposal| State { report: name(proposal), ..State::default() }).collect();
     for request in requests {
-        decide(proposals, &mut states, request, &accepted);
+        decide(proposals, &mut states, request, &known);
+        known.answered(request);
     }
     states.into_iter().map(State::finish).collect()
 }
 
-fn decide(proposals: &[Proposal], states: &mut [State], request: &Request, accepted: &Accepted<'_>) {
+/// Puts back what buckets were before a request, the newest first.
+fn give_back(states: &mut [State], taken: impl DoubleEndedIterator<Item = (usize, Who, Option<u64>)>) {
+    for (at, bucket, before) in taken.rev() {
+        let Some(state) = states.get_mut(at) else { continue };
+        match before {
+            Some(before) => drop(state.tats.insert(bucket, before)),
+            None => drop(state.tats.remove(&bucket)),
+        }
+    }
+}
+
+fn decide(proposals: &[Proposal], states: &mut [State], request: &Request, known: &Known) {
     // what to give back when the request is denied: proposal, bucket, its time before
     let mut taken: Vec<(usize, Who, Option<u64>)> = Vec::new();
     let mut asked: Vec<(usize, Option<String>)> = Vec::new();
     // the refusal with the longest wait: proposal, wait
     let mut denied: Option<(usize, u64)> = None;
-    for (at, proposal) in proposals.iter().enumerate() {
-        let subjects = charged(proposal, request, accepted);
-        if subjects.is_empty() {
+    for (at, (proposal, state)) in proposals.iter().zip(&mut *states).enumerate() {
+        let charges = charged(proposal, request, known);
+        if charges.is_empty() {
             continue;
         }
         let mut refused = None;
-        for (bucket, shown) in subjects {
-            let before = states[at].tats.get(&bucket).copied();
-            match gcra::ask(&proposal.limit, before.unwrap_or(0), request.time_ns) {
+        let first = taken.len();
+        for (bucket, shown) in charges {
+            let limit = match bucket {
+                Who::Strangers(_) => &proposal.strangers,
+                Who::One | Who::Own(_) => &proposal.limit,
+            };
+            let before = state.tats.get(&bucket).copied();
+            match gcra::ask(limit, before.unwrap_or(0), request.time_ns) {
                 Answer::Admit(next) => {
-                    states[at].tats.insert(bucket.clone(), next);
+                    state.tats.insert(bucket.clone(), next);
                     taken.push((at, bucket, before));
                 }
                 Answer::Refuse(wait) => {
-                    refused.get_or_insert(shown);
+                    refused = Some(shown);
                     if proposal.action == action::DENY && denied.is_none_or(|(_, longest)| wait > longest) {
                         denied = Some((at, wait));
                     }
+                    break;
                 }
             }
+        }
+        if refused.is_some() {
+            // one that a bucket of a proposal refuses uses up nothing of its other one
+            give_back(
+                std::slice::from_mut(state),
+                taken.drain(first..).map(|(_, who, before)| (0, who, before)),
+            );
         }
         asked.push((at, refused));
     }
     if denied.is_some() {
-        // newest first: one request can be charged to a bucket twice
-        for (at, bucket, before) in taken.into_iter().rev() {
-            match before {
-                Some(before) => drop(states[at].tats.insert(bucket, before)),
-                None => drop(states[at].tats.remove(&bucket)),
-            }
-        }
+        give_back(states, taken.into_iter());
     }
     for (at, refused) in asked {
         let state = &mut states[at];

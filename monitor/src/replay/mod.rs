@@ -15,6 +15,15 @@ pub use requests::{ReadError, Request, of_records, read};
 
 use crate::view::{Direction, ReplayRow};
 
+/// What decides who is proven, beside the requests.
+#[derive(Clone, Debug)]
+pub struct Trial {
+    /// Credentials of one client network that become proven in an hour, at most.
+    pub newcomers: u32,
+    /// Beginnings of paths that are guarded by the operator's word, by listener.
+    pub guarded: Vec<Vec<String>>,
+}
+
 /// A cap to try.
 #[derive(Clone, Debug)]
 pub struct Proposal {
@@ -22,6 +31,8 @@ pub struct Proposal {
     pub name: String,
     /// Rate and burst.
     pub limit: Limit,
+    /// Those of the strangers at one client.
+    pub strangers: Limit,
     /// One of [`monitor_common::cap::action`]: only `DENY` keeps a request from using up other caps.
     pub action: u8,
     /// One of [`monitor_common::cap::scope`].

@@ -32,8 +32,10 @@ pub struct Request {
     pub host: String,
     /// Path in lower case.
     pub path: String,
-    /// A server answered 2xx or 3xx, so its credentials are good.
-    pub accepted: bool,
+    /// Method and templated path, empty when they are not recorded.
+    pub route: String,
+    /// Status of the answer, 0 for none.
+    pub status: u16,
 }
 
 /// Why requests cannot be read.
@@ -72,6 +74,10 @@ struct Line {
     #[serde(default)]
     host: String,
     #[serde(default)]
+    method: String,
+    #[serde(default)]
+    route: String,
+    #[serde(default)]
     path: String,
     #[serde(default)]
     status: u16,
@@ -108,7 +114,12 @@ impl Line {
             workload: self.workload,
             host: host_name(&self.host),
             path: self.path.to_ascii_lowercase(),
-            accepted: (200..400).contains(&self.status),
+            route: if self.route.is_empty() {
+                String::new()
+            } else {
+                format!("{} {}", self.method, self.route)
+            },
+            status: self.status,
         })
     }
 }
@@ -183,6 +194,8 @@ pub fn of_records(records: &[RequestRecord]) -> Result<Vec<Request>, ReadError> 
             peer: record.peer.clone(),
             workload: record.workload.clone(),
             host: record.host.clone(),
+            method: record.method.clone(),
+            route: record.route.clone(),
             path: record.path.clone(),
             status,
         };

@@ -13,9 +13,16 @@ const START: u64 = 1_767_225_600_000 * MS;
 fn line(ms: u64, identity: &str, more: &str) -> String {
     let at = std::time::UNIX_EPOCH + std::time::Duration::from_nanos(START + ms * MS);
     let time = humantime::format_rfc3339_micros(at);
-    format!(
-        r#"{{"time":"{time}","direction":"inbound","identity":"{identity}","peer":"192.0.2.7:4711"{more}}}"#
-    )
+    let defaults = [("peer", "192.0.2.7:4711"), ("workload", "unit:a.service"), ("path", "/p")];
+    let absent = defaults.iter().filter(|(name, _)| !more.contains(&format!("{name:?}:")));
+    let rest: Vec<_> = absent.map(|(name, value)| format!(",{name:?}:{value:?}")).collect();
+    let rest = rest.concat();
+    format!(r#"{{"time":"{time}","direction":"inbound","identity":"{identity}"{rest}{more}}}"#)
+}
+
+/// Every path is guarded: whatever a server takes is proven.
+fn replay(proposals: &[Proposal], requests: &[Request]) -> Vec<Report> {
+    super::replay(proposals, requests, &Trial { newcomers: 20, guarded: vec![vec!["/".into()]] })
 }
 
 fn requests(lines: &[String]) -> Vec<Request> {
@@ -30,6 +37,7 @@ fn cap(name: &str, rate: u64, burst: u64, members: Members) -> Proposal {
     Proposal {
         name: name.into(),
         limit: Limit::new(rate, 1000 * MS, burst).unwrap(),
+        strangers: Limit::new(10 * rate, 1000 * MS, 10 * burst).unwrap(),
         action: action::DENY,
         scope: scope::ONE,
         members,
@@ -64,7 +72,7 @@ fn lines_are_sorted_and_only_the_needed_fields_count() {
     lines.push(line(3, "client:192.0.2.9", r#","status":204"#));
     let read = requests(&lines);
     assert_eq!(read.iter().map(|request| request.time_ns - START).collect::<Vec<_>>(), [3 * MS, 9 * MS]);
-    assert!(read[0].credentials.is_empty() && read[0].accepted && read[0].peer == "192.0.2.9");
+    assert!(read[0].credentials.is_empty() && read[0].status == 204 && read[0].peer == "192.0.2.9");
     assert_eq!((&*read[1].peer, &*read[1].path), ("192.0.2.7", "/v1/a"));
     assert_eq!(read[1].credentials, ["acme"]);
 }
@@ -103,7 +111,7 @@ fn what_only_counts_denies_nothing() {
 }
 
 #[test]
-fn every_credential_of_a_request_is_charged() {
+fn a_members_other_credentials_do_not_matter() {
     let both = r#","also":["acme"]"#;
     let lines: Vec<_> = (0..6).map(|ms| line(ms, &format!("bearer:{ms:016x}"), both)).collect();
     let report = replay(&[cap("acme", 1, 2, of(&["acme"]))], &requests(&lines)).remove(0);
@@ -111,32 +119,107 @@ fn every_credential_of_a_request_is_charged() {
 }
 
 #[test]
-fn invented_credentials_share_the_bucket_of_their_client() {
+fn strangers_share_a_bucket_of_their_client_beside_their_own() {
     let each = Proposal { scope: scope::EACH_CREDENTIAL, ..cap("each", 1, 2, Members::Everybody) };
+    // ten times the burst of 2, whatever is invented
     let invented: Vec<_> =
-        (0..6).map(|ms| line(ms, &format!("bearer:{ms:016x}"), r#","status":401"#)).collect();
-    assert_eq!(counts(&replay(std::slice::from_ref(&each), &requests(&invented))[0]), (6, 2, 4, 0));
-    let good: Vec<_> = (0..6).map(|ms| line(ms, &format!("bearer:{ms:016x}"), r#","status":200"#)).collect();
-    assert_eq!(counts(&replay(&[each], &requests(&good))[0]), (6, 6, 0, 0));
+        (0..60).map(|ms| line(ms, &format!("bearer:{ms:016x}"), r#","status":401"#)).collect();
+    let report = replay(std::slice::from_ref(&each), &requests(&invented)).remove(0);
+    assert_eq!(counts(&report), (60, 20, 40, 0));
+    assert_eq!(report.top, [("client:192.0.2.7".to_owned(), 40)]);
+    // one key has its own bucket from the first request on, and goes on with it once it is proven
+    for status in [200, 401] {
+        let one: Vec<_> = (0..6).map(|ms| line(ms, "key", &format!(r#","status":{status}"#))).collect();
+        let report = replay(std::slice::from_ref(&each), &requests(&one)).remove(0);
+        assert_eq!((counts(&report), &*report.top[0].0), ((6, 2, 4, 0), "key"), "{status}");
+    }
+    // what the own bucket refuses uses up nothing of the strangers'
+    for only in [action::DENY, action::SHADOW] {
+        let each = Proposal { action: only, ..each.clone() };
+        let mut lines: Vec<_> = (0..40).map(|ms| line(ms, "key", r#","status":401"#)).collect();
+        lines.extend((40..80).map(|ms| line(ms, &format!("bearer:{ms:016x}"), r#","status":401"#)));
+        assert_eq!(counts(&replay(&[each], &requests(&lines))[0]), (80, 20, 60, 0), "{only}");
+    }
+}
+
+#[test]
+fn two_proven_credentials_are_charged_once() {
+    let each = Proposal { scope: scope::EACH_CREDENTIAL, ..cap("each", 1, 5, Members::Everybody) };
+    let mut lines = vec![line(0, "first", r#","status":200"#), line(1, "second", r#","status":200"#)];
+    lines.extend((2..12).map(|ms| line(ms, "first", r#","also":["second"],"status":200"#)));
+    lines.extend((12..22).map(|ms| line(ms, "second", r#","status":200"#)));
+    let report = replay(&[each], &requests(&lines)).remove(0);
+    assert_eq!(counts(&report), (22, 10, 12, 0));
+    assert_eq!(report.top, [("first".to_owned(), 6), ("second".to_owned(), 6)]);
 }
 
 #[test]
 fn a_client_is_charged_whatever_it_presents() {
     let each = Proposal { scope: scope::EACH_CLIENT, ..cap("each", 1, 1, Members::Everybody) };
-    let but_acme = Proposal { except: vec![of(&["acme", "guess"])], ..each.clone() };
+    let but_acme = Proposal { except: vec![of(&["acme", "jwt:alice@idp"])], ..each.clone() };
     let lines = [
         line(0, "client:192.0.2.1", ""),
         line(1, "client:192.0.2.2", ""),
         line(2, "client:192.0.2.1", ""),
         line(3, "acme", r#","status":200"#),
         line(4, "bearer:00", r#","status":200"#),
-        line(5, "guess", r#","status":401"#),
+        line(5, "jwt:alice@idp", r#","status":401"#),
+        line(6, "jwt:alice@idp", r#","status":200"#),
+        line(7, "jwt:alice@idp", r#","status":200"#),
     ];
     let report = replay(&[each], &requests(&lines)).remove(0);
-    assert_eq!(counts(&report), (6, 3, 3, 0));
-    assert_eq!(report.top, [("client:192.0.2.7".to_owned(), 2), ("client:192.0.2.1".to_owned(), 1)]);
-    // an exception is for those whom a server has accepted
-    assert_eq!(counts(&replay(&[but_acme], &requests(&lines))[0]), (5, 3, 2, 0));
+    assert_eq!(counts(&report), (8, 3, 5, 0));
+    assert_eq!(report.top, [("client:192.0.2.7".to_owned(), 4), ("client:192.0.2.1".to_owned(), 1)]);
+    // an exception is for secrets that are configured, and for names that are proven
+    assert_eq!(counts(&replay(&[but_acme], &requests(&lines))[0]), (6, 3, 3, 0));
+}
+
+#[test]
+fn who_claims_a_name_spends_it_once_proven() {
+    let alice = cap("alice", 1, 2, of(&["jwt:alice@idp"]));
+    let mut lines: Vec<_> = (0..30).map(|ms| line(ms, "jwt:alice@idp", r#","status":401"#)).collect();
+    lines.extend((40..44).map(|ms| line(ms, "jwt:alice@idp", r#","status":200"#)));
+    // twenty of the strangers', then two of alice's
+    assert_eq!(counts(&replay(std::slice::from_ref(&alice), &requests(&lines))[0]), (34, 22, 12, 0));
+    // nothing is proven where strangers are answered as well
+    let none = Trial { newcomers: 20, guarded: Vec::new() };
+    let report = super::replay(&[alice], &requests(&lines), &none).remove(0);
+    assert_eq!(counts(&report), (34, 20, 14, 0));
+}
+
+#[test]
+fn newcomers_are_proven_on_guarded_routes_within_their_budget() {
+    let each = Proposal {
+        scope: scope::EACH_CREDENTIAL,
+        strangers: Limit::new(1, 1000 * MS, 8).unwrap(),
+        ..cap("each", 1, 100, Members::Everybody)
+    };
+    let at = |ms, identity: &str, status, path: &str| {
+        let more = format!(r#","status":{status},"method":"GET","route":{path:?},"path":{path:?}"#);
+        line(ms, identity, &more)
+    };
+    let trial = Trial { newcomers: 3, guarded: Vec::new() };
+    for (first, proven) in [(401, 3), (200, 0)] {
+        let mut lines = vec![at(0, "client:192.0.2.7", first, "/v1")];
+        for round in 0..2 {
+            lines.extend((0..5).map(|n| at(1 + 10 * round + n, &format!("key-{n}"), 200, "/v1")));
+        }
+        // five strangers, then those that are not proven: eight of them have room
+        let report = super::replay(std::slice::from_ref(&each), &requests(&lines), &trial).remove(0);
+        let (admitted, refused) = if proven == 3 { (10, 0) } else { (8, 2) };
+        assert_eq!(counts(&report), (10, admitted, refused, 0), "{first}");
+    }
+}
+
+#[test]
+fn the_addresses_of_an_ipv6_network_are_one_client() {
+    let each = Proposal { scope: scope::EACH_CLIENT, ..cap("each", 1, 2, Members::Everybody) };
+    let lines: Vec<_> = (0..6u64)
+        .map(|n| line(n, &format!("client:2001:db8::{:x}:{n}", n % 2), r#","peer":"[2001:db8::1]:1""#))
+        .collect();
+    let report = replay(std::slice::from_ref(&each), &requests(&lines)).remove(0);
+    assert_eq!(counts(&report), (6, 2, 4, 0));
+    assert_eq!(report.top, [("client:2001:db8::/64".to_owned(), 4)]);
 }
 
 #[test]

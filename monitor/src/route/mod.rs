@@ -89,7 +89,7 @@ pub struct Route {
 }
 
 /// Index and generation of a route: stays valid when the route is folded, and then means `_other`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RouteRef {
     at: u32,
     generation: u32,

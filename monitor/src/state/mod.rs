@@ -3,6 +3,7 @@
 mod caps;
 mod key;
 mod names;
+mod proven;
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
@@ -12,6 +13,7 @@ use std::path::Path;
 pub use caps::{CapsFile, Override};
 pub use key::{fingerprint, load_or_create_key, read_key};
 pub use names::Names;
+pub use proven::ProvenFile;
 
 /// Replaces a file as a whole: a reader sees the old or the new one. What somebody has put in the place of the new one meanwhile is
 /// neither followed nor written.

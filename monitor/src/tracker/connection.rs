@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use lru::LruCache;
+use monitor_common::cap::ServerKey;
 use monitor_common::event::{CREDS, Conn, Response, role};
 
 use super::parts::Parts;
@@ -72,6 +73,8 @@ pub struct Connection {
     pub transport: u8,
     /// Joined in the middle.
     pub joined: bool,
+    /// Network namespace.
+    pub netns: u32,
     /// Local end.
     pub local: Peer,
     /// Remote end.
@@ -115,6 +118,7 @@ impl Connection {
             role: role::UNKNOWN,
             transport: 0,
             joined: false,
+            netns: 0,
             local: Peer::UNKNOWN,
             remote: Peer::UNKNOWN,
             pid: 0,
@@ -141,12 +145,19 @@ impl Connection {
         self.role = conn.role;
         self.transport = conn.transport;
         self.joined |= conn.joined != 0;
+        self.netns = conn.netns;
         self.local = Peer::local(conn);
         self.remote = Peer::remote(conn);
         self.pid = conn.tgid;
         self.process = process;
         self.last_ns = conn.ts_ns;
         self.shape = None;
+    }
+
+    /// The local end as the kernel side tells servers apart, zero when it is not known.
+    pub fn end(&self) -> ServerKey {
+        let (address, port) = self.local.words();
+        ServerKey { address, netns: self.netns, port: u32::from(port) }
     }
 
     /// Requests without a response so far.

@@ -4,7 +4,10 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+
+use monitor_common::cap::ServerKey;
+use monitor_common::event::CREDS;
 
 use crate::address::Peer;
 use crate::identity::{Carrier, Id, Kind, Label};
@@ -76,10 +79,14 @@ pub struct Shape {
     pub kernel: AtomicU32,
     /// Where the history keeps it: generation and slot.
     pub kept: AtomicU64,
-    /// Fingerprint and kind of the only credential that the kernel side found; 0 when there is none or more than one.
-    pub kernel_key: (u64, u8),
-    /// What the server last said about it: 0 nothing, 1 rejected, 2 accepted.
-    pub server_said: AtomicU8,
+    /// Fingerprint and kind of each credential that the kernel side found, kind 0 for none.
+    pub presented: [(u64, u8); CREDS],
+    /// Local end of the connection.
+    pub end: ServerKey,
+    /// The kernel's key of the network that the other end of the connection is in, 0 when it is not known.
+    pub network: u64,
+    /// What the server last said about it: 0 nothing, 1 rejected, 2 accepted; above that `Verdicts::generation`.
+    pub server_said: AtomicU32,
 }
 
 impl Shape {

@@ -77,15 +77,15 @@ fn the_latest_denial_is_kept_while_the_cap_is() {
         let row = core.describe_caps(vec![shown("each credential", &[])]).remove(0);
         (row.last_denied, row.last_denied_identity)
     };
-    core.set_caps([(5, "fast".into())].into(), false);
+    core.set_caps([(5, "fast".into())].into());
     assert_eq!(last(&core), (String::new(), String::new()));
     feed(&mut core, denied(3, credential(cred::AUTHORIZATION, 1)).as_bytes());
     feed(&mut core, denied(4, credential(cred::AUTHORIZATION, 0xab)).as_bytes());
     let wanted = ("2023-11-14T22:13:23.000000Z".to_owned(), "acme".to_owned());
     assert_eq!(last(&core), wanted);
-    core.set_caps([(5, "fast".into()), (6, "slow".into())].into(), false);
+    core.set_caps([(5, "fast".into()), (6, "slow".into())].into());
     assert_eq!(last(&core), wanted, "another cap changes nothing");
-    core.set_caps([(5, "other".into())].into(), false);
+    core.set_caps([(5, "other".into())].into());
     assert_eq!(last(&core).0, "", "another cap has this index now");
     feed(&mut core, denied(5, credential(cred::AUTHORIZATION, 0xab)).as_bytes());
     core.forget_refusal(5);
