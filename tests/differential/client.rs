@@ -32,6 +32,12 @@ pub struct Back {
     pub ended: bool,
 }
 
+impl Back {
+    fn responses(&self) -> u64 {
+        self.answers + self.refusals
+    }
+}
+
 /// Sends each payload from its address and waits until the server has ended the connection.
 ///
 /// None of them has the port `avoid` at its own end.
@@ -82,7 +88,7 @@ fn bound(address: Ipv4Addr, avoid: u16) -> TcpSocket {
     }
 }
 
-async fn send(mut stream: TcpStream, writes: Vec<Vec<u8>>, wait: bool, end: End) -> Back {
+async fn send(mut stream: TcpStream, writes: Vec<Vec<u8>>, mut wait: bool, end: End) -> Back {
     let mut got = Vec::new();
     let mut open = true;
     let last = writes.len().saturating_sub(1);
@@ -93,6 +99,8 @@ async fn send(mut stream: TcpStream, writes: Vec<Vec<u8>>, wait: bool, end: End)
         }
         if wait {
             open = listen(&mut stream, &mut got, at as u64 + 1).await;
+            // What was waited for in vain once is not waited for again.
+            wait = read(&got).responses() > at as u64;
         } else if at < last {
             tokio::time::sleep(PAUSE).await;
         }
@@ -112,8 +120,7 @@ async fn send(mut stream: TcpStream, writes: Vec<Vec<u8>>, wait: bool, end: End)
 /// Reads until `answers` responses are there, until the server has ended (`false`), or until nothing comes for a while.
 async fn listen(stream: &mut TcpStream, got: &mut Vec<u8>, answers: u64) -> bool {
     loop {
-        let back = read(got);
-        if back.answers + back.refusals >= answers {
+        if read(got).responses() >= answers {
             return true;
         }
         match timeout(QUIET, take(stream, got)).await {
@@ -136,5 +143,5 @@ fn read(got: &[u8]) -> Back {
     };
     // An answer to HTTP/0.9 has no head, one to HEAD no body.
     let answers = count(HANDLED.len(), &|part| part == HANDLED).max(count(10, &|part| status(part, b"2")));
-    Back { answers, refusals: count(10, &|part| status(part, b"45")), ended: false }
+    Back { answers, refusals: count(10, &|part| status(part, b"45")), ..Back::default() }
 }

@@ -1,9 +1,9 @@
-//! The differential test: payloads from a grammar at eleven real servers. What a server's handler saw is the truth, and
-//! what Weir counted for the connection must not be less.
+//! Differential tests: payloads from a grammar at eleven real servers. What a server's handler saw is the truth, and what
+//! Weir counted or allowed for the connection must not be less.
 //!
-//! Every payload comes from a loopback address of its own, so that one daemon counts thousands of them apart. Each form of
-//! the grammar is sent alone in some places of a connection; then come random payloads. What is known to be uncounted
-//! stands in [`known::KNOWN`].
+//! Every payload comes from a loopback address of its own, so that one daemon tells thousands of them apart. Each form of
+//! the grammar is sent alone in some places of a connection; then come random payloads. What is known to get through stands
+//! in [`known`].
 //!
 //! - `WEIR_TEST_SEED` is the seed of the random payloads;
 //! - `WEIR_TEST_PAYLOADS` is their number at each server;
@@ -26,17 +26,55 @@ use crate::harness::weir::{Place, Weir};
 use crate::harness::{Findings, need, note, skipped, turn};
 use client::Back;
 use forms::{FORMS, Form};
-use grammar::{Payload, Random};
-use known::{KNOWN, Known};
-use servers::Running;
+use grammar::{ALLOWED, Payload, Random};
+use known::Known;
+use servers::{Calls, Running};
 
 /// Seed and number of random payloads at each server where nothing else is asked for.
 const SEED: u64 = 17;
 const PAYLOADS: usize = 150;
 /// Differences of one server that are shrunk and shown.
 const SHOWN: usize = 200;
-/// Where every payload goes to.
-const TARGET: &str = "/v1/x";
+/// What is checked.
+struct Check {
+    name: &'static str,
+    /// Configuration of the daemon.
+    config: &'static str,
+    /// Where requests with odd parts go to. The others go to [`ALLOWED`].
+    target: &'static str,
+    /// The payloads that try these forms.
+    places: fn(&[&'static Form]) -> Vec<Payload>,
+    /// Whether a payload got through.
+    fails: fn(&Trial) -> bool,
+    /// What is known to get through.
+    known: &'static [Known],
+}
+
+/// Every request that a handler saw was counted.
+#[test]
+fn no_request_goes_uncounted() {
+    run(&Check {
+        name: "counted",
+        config: "",
+        target: ALLOWED,
+        places: Payload::in_every_place,
+        fails: |trial| trial.calls.all > trial.counted,
+        known: known::UNCOUNTED,
+    });
+}
+
+/// No request outside the access level of everybody comes to a handler.
+#[test]
+fn no_request_gets_outside() {
+    run(&Check {
+        name: "access",
+        config: "[[role]]\nname = \"all\"\nnetworks = [\"127.64.0.0/10\"]\naccess = [\"GET /v1/\"]\n",
+        target: "/admin",
+        places: |forms| Payload::in_every_place(forms).into_iter().skip(1).take(2).collect(),
+        fails: |trial| trial.calls.outside > 0,
+        known: known::OUTSIDE,
+    });
+}
 
 fn number<T: std::str::FromStr>(name: &str, default: T) -> T {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
@@ -46,27 +84,23 @@ fn number<T: std::str::FromStr>(name: &str, default: T) -> T {
 #[derive(Clone)]
 struct Trial {
     payload: Payload,
-    handled: u64,
+    calls: Calls,
     counted: u64,
     back: Back,
 }
 
-impl Trial {
-    fn uncounted(&self) -> bool {
-        self.handled > self.counted
-    }
-}
-
-/// A daemon, and the addresses that are left for payloads.
-struct Field {
+/// A check, its daemon, and the addresses that are left for payloads.
+struct Field<'a> {
+    check: &'a Check,
     weir: Weir,
     next: u32,
 }
 
-impl Field {
-    fn new(payloads: usize) -> Self {
+impl<'a> Field<'a> {
+    fn new(check: &'a Check, payloads: usize) -> Self {
         let identities = (2 * payloads).clamp(100_000, 1_000_000);
-        Self { weir: Place::new(&format!("[limits]\nidentities = {identities}\n")).start(), next: 0 }
+        let place = Place::new(&format!("[limits]\nidentities = {identities}\n{}", check.config));
+        Self { check, weir: place.start(), next: 0 }
     }
 
     /// An address that no payload came from.
@@ -81,23 +115,17 @@ impl Field {
         let server = Running::start(name);
         let sent: Vec<_> = payloads.iter().map(|payload| (self.address(), payload)).collect();
         // A connection from the daemon's own port counts as a scrape.
-        let backs = client::send_all(server.address, self.weir.place.port, TARGET, &sent);
-        let handled = server.finish();
+        let backs = client::send_all(server.address, self.weir.place.port, self.check.target, &sent);
+        let calls = server.finish();
         self.weir.settle();
         let counted = self.counted();
-        let of = |counts: &HashMap<Ipv4Addr, u64>, at: usize| counts.get(&sent[at].0).copied().unwrap_or(0);
-        let trials: Vec<_> = payloads
-            .iter()
-            .zip(backs)
-            .enumerate()
-            .map(|(at, (payload, back))| Trial {
-                payload: payload.clone(),
-                handled: of(&handled, at),
-                counted: of(&counted, at),
-                back,
-            })
-            .collect();
-        trials
+        let trial = |((address, payload), back): (&(Ipv4Addr, &Payload), Back)| Trial {
+            payload: (*payload).clone(),
+            calls: calls.get(address).copied().unwrap_or_default(),
+            counted: counted.get(address).copied().unwrap_or(0),
+            back,
+        };
+        sent.iter().zip(backs).map(trial).collect()
     }
 
     /// Requests by client address.
@@ -108,11 +136,11 @@ impl Field {
             .collect()
     }
 
-    /// The smallest payload that is still uncounted.
+    /// The smallest payload that still gets through.
     fn shrink(&mut self, name: &str, mut trial: Trial) -> Trial {
         loop {
             let tried = self.run(name, trial.payload.smaller());
-            match tried.into_iter().find(Trial::uncounted) {
+            match tried.into_iter().find(self.check.fails) {
                 Some(smaller) => trial = smaller,
                 None => return trial,
             }
@@ -125,18 +153,18 @@ fn forms_of(known: &Known) -> Vec<&'static Form> {
     known.classes().map(|class| of(class).unwrap_or_else(|| panic!("no form {class}"))).collect()
 }
 
-/// What is known to be uncounted at a server.
-fn known_at(server: &str) -> impl Iterator<Item = &'static Known> {
-    KNOWN.iter().filter(move |known| known.servers.split(' ').any(|name| name == server))
+/// What is known to get through at a server.
+fn known_at(check: &Check, server: &str) -> impl Iterator<Item = &'static Known> {
+    check.known.iter().filter(move |known| known.servers.split(' ').any(|name| name == server))
 }
 
-/// Whether forms include something that is known to be uncounted at a server.
-fn is_known(server: &str, forms: &[&'static Form]) -> bool {
-    known_at(server).any(|known| known.classes().all(|class| forms.iter().any(|form| form.class == class)))
+/// Whether forms include something that is known to get through at a server.
+fn is_known(check: &Check, server: &str, forms: &[&'static Form]) -> bool {
+    known_at(check, server)
+        .any(|known| known.classes().all(|class| forms.iter().any(|form| form.class == class)))
 }
 
-#[test]
-fn no_request_goes_uncounted() {
+fn run(check: &Check) {
     need!("nginx", "node", "go");
     if servers::python().is_none() {
         assert!(std::env::var_os("CI").is_none(), "no Python with servers: cargo xtask setup");
@@ -152,53 +180,54 @@ fn no_request_goes_uncounted() {
     let (seed, count) = (number("WEIR_TEST_SEED", SEED), number("WEIR_TEST_PAYLOADS", PAYLOADS));
     let mut findings = Findings::default();
     let mut differing = BTreeMap::<String, Vec<&str>>::new();
-    let mut field = Field::new(names.len() * (FORMS.len() * 5 + count));
+    let mut field = Field::new(check, names.len() * (FORMS.len() * 5 + count));
     for name in names {
         let begin = Instant::now();
         let trials = at_server(&mut field, name, Random(seed), count);
+        let seconds = begin.elapsed().as_secs_f64();
+        note(&format!("{}: {name}: {} in {seconds:.1} s", check.name, figures(check, &trials)));
         judge(&mut findings, &mut differing, &mut field, name, &trials);
-        note(&format!(
-            "differential: {name}: {} in {:.1} s",
-            figures(&trials),
-            begin.elapsed().as_secs_f64()
-        ));
     }
     for (classes, servers) in differing {
-        note(&format!("differential: uncounted: [{classes}] at {servers:?}"));
+        note(&format!("{}: not known: [{classes}] at {servers:?}", check.name));
     }
     findings.none();
 }
 
 /// Every form in some places, what is known in the same, and random payloads of what is not known.
-fn at_server(field: &mut Field, name: &str, mut random: Random, count: usize) -> Vec<Trial> {
-    let mut payloads: Vec<_> = FORMS.iter().flat_map(|form| Payload::in_every_place(&[form])).collect();
-    for known in known_at(name).filter(|known| known.classes().count() > 1) {
-        payloads.extend(Payload::in_every_place(&forms_of(known)));
+fn at_server(field: &mut Field<'_>, name: &str, mut random: Random, count: usize) -> Vec<Trial> {
+    let check = field.check;
+    let mut payloads: Vec<_> = FORMS.iter().flat_map(|form| (check.places)(&[form])).collect();
+    for known in known_at(check, name).filter(|known| known.classes().count() > 1) {
+        payloads.extend((check.places)(&forms_of(known)));
     }
-    payloads.extend((0..count).map(|_| Payload::random(&mut random, |forms| is_known(name, forms))));
+    payloads.extend((0..count).map(|_| Payload::random(&mut random, |forms| is_known(check, name, forms))));
     field.run(name, payloads)
 }
 
 fn judge(
     findings: &mut Findings,
     differing: &mut BTreeMap<String, Vec<&'static str>>,
-    field: &mut Field,
+    field: &mut Field<'_>,
     name: &'static str,
     trials: &[Trial],
 ) {
-    for known in known_at(name) {
+    let check = field.check;
+    for known in known_at(check, name) {
         let same = |trial: &&Trial| {
             let classes = trial.payload.classes();
             classes.len() == known.classes().count() && known.classes().all(|class| classes.contains(&class))
         };
-        if !trials.iter().filter(same).any(Trial::uncounted) {
-            findings
-                .add(format!("{name}: {} ({}) is counted now: take it out of KNOWN", known.forms, known.why));
+        if !trials.iter().filter(same).any(check.fails) {
+            let Known { forms, why, .. } = known;
+            findings.add(format!(
+                "{name}: {forms} ({why}) does not get through any more: take it out of the table"
+            ));
         }
     }
     let forms = |trial: &Trial| trial.payload.requests.iter().flatten().copied().collect::<Vec<_>>();
     let mut shown = Vec::new();
-    for trial in trials.iter().filter(|trial| trial.uncounted() && !is_known(name, &forms(trial))) {
+    for trial in trials.iter().filter(|trial| (check.fails)(trial) && !is_known(check, name, &forms(trial))) {
         if shown.contains(&trial.payload.classes()) || shown.len() >= SHOWN {
             continue;
         }
@@ -208,8 +237,11 @@ fn judge(
         let classes = least.payload.classes();
         if !shown.contains(&classes) {
             findings.add(format!(
-                "{name}: handled {}, counted {}: {classes:?} {}",
-                least.handled, least.counted, least.payload
+                "{name}: handled {}, {} of them outside, counted {}: {classes:?} {}",
+                least.calls.all,
+                least.calls.outside,
+                least.counted,
+                least.payload.shown(check.target)
             ));
             differing.entry(classes.join(" + ")).or_default().push(name);
             shown.push(classes);
@@ -218,17 +250,18 @@ fn judge(
 }
 
 /// Sums over payloads, in words.
-fn figures(trials: &[Trial]) -> String {
+fn figures(check: &Check, trials: &[Trial]) -> String {
     let sum = |of: fn(&Trial) -> u64| trials.iter().map(of).sum::<u64>();
     format!(
-        "{} payloads, {} handled, {} counted ({} uncounted in {} payloads, {} counted and not handled), {} refused, {} left \
+        "{} payloads, {} got through; handled {} ({} uncounted, {} outside), counted {} ({} not handled), {} refused, {} left \
          open",
         trials.len(),
-        sum(|trial| trial.handled),
+        trials.iter().filter(|trial| (check.fails)(trial)).count(),
+        sum(|trial| trial.calls.all),
+        sum(|trial| trial.calls.all.saturating_sub(trial.counted)),
+        sum(|trial| trial.calls.outside),
         sum(|trial| trial.counted),
-        sum(|trial| trial.handled.saturating_sub(trial.counted)),
-        trials.iter().filter(|trial| trial.uncounted()).count(),
-        sum(|trial| trial.counted.saturating_sub(trial.handled)),
+        sum(|trial| trial.counted.saturating_sub(trial.calls.all)),
         sum(|trial| trial.back.refusals),
         sum(|trial| u64::from(!trial.back.ended)),
     )

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::grammar::ALLOWED;
 use crate::caps::address;
 use crate::harness::process::Guard;
 use crate::harness::servers::{Server, go_program, nginx_with};
@@ -29,6 +30,14 @@ pub const ALL: &[&str] = &[
 pub fn python() -> Option<PathBuf> {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent()?;
     Some(target.join("python/bin/python")).filter(|path| path.is_file())
+}
+
+/// Calls of a handler for one client.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Calls {
+    pub all: u64,
+    /// Those for something else than `GET` [`ALLOWED`].
+    pub outside: u64,
 }
 
 /// A running server.
@@ -75,17 +84,21 @@ impl Running {
     }
 
     /// Ends it, so that its log is whole, and returns the calls of its handler by client address.
-    pub fn finish(self) -> HashMap<Ipv4Addr, u64> {
+    pub fn finish(self) -> HashMap<Ipv4Addr, Calls> {
         match self.process {
             Process::Nginx(nginx) => _ = nginx.finish(),
             Process::Script(mut guard) => _ = guard.stop(libc::SIGQUIT),
         }
         let log = std::fs::read(self.dir.path().join("handled.log")).unwrap_or_default();
+        let allowed =
+            [format!("'GET {ALLOWED}'"), format!("\"GET {ALLOWED}\""), format!("\"GET {ALLOWED} HTTP/1.1\"")];
         let mut counts = HashMap::new();
         for line in String::from_utf8_lossy(&log).lines() {
             let client = line.split(' ').next().and_then(|word| word.parse().ok());
             if let Some(client) = client {
-                *counts.entry(client).or_default() += 1;
+                let calls: &mut Calls = counts.entry(client).or_default();
+                calls.all += 1;
+                calls.outside += u64::from(!allowed.iter().any(|allowed| line.contains(allowed)));
             }
         }
         counts

@@ -1,6 +1,6 @@
 """An HTTP server that writes one line to standard output for each call of its handler: handled.py SERVER.
 
-The line is "client target", written before the body is read. The port goes to standard error as "LISTEN port".
+The line is "client 'method target'", written before the body is read. The port goes to standard error as "LISTEN port".
 """
 import os
 import socket
@@ -11,10 +11,10 @@ BODY = b"handled\n"
 THREADS = 200
 
 
-def handled(client, target):
+def handled(client, method, target):
     if isinstance(target, bytes):
         target = target.decode("latin-1")
-    os.write(1, f"{client} {ascii(target)}\n".encode())
+    os.write(1, f"{client} {ascii(f'{method} {target}')}\n".encode())
 
 
 def listening(port):
@@ -27,7 +27,8 @@ def listener():
 
 
 def wsgi(environ, start_response):
-    handled(environ["REMOTE_ADDR"], environ.get("RAW_URI") or environ.get("REQUEST_URI") or environ["PATH_INFO"])
+    target = environ.get("RAW_URI") or environ.get("REQUEST_URI") or environ["PATH_INFO"]
+    handled(environ["REMOTE_ADDR"], environ["REQUEST_METHOD"], target)
     while environ["wsgi.input"].read(65536):
         pass
     start_response("200 OK", [("Content-Length", str(len(BODY)))])
@@ -35,7 +36,7 @@ def wsgi(environ, start_response):
 
 
 async def asgi(scope, receive, send):
-    handled(scope["client"][0], scope["raw_path"])
+    handled(scope["client"][0], scope["method"], scope["raw_path"])
     while (await receive()).get("more_body"):
         pass
     headers = [(b"content-length", str(len(BODY)).encode())]
@@ -70,7 +71,7 @@ def http_server():
                 self.rfile.read(int(self.headers.get("Content-Length") or 0))
 
         def reply(self):
-            handled(self.client_address[0], self.path)
+            handled(self.client_address[0], self.command, self.path)
             self.body()
             self.send_response(200)
             self.send_header("Content-Length", str(len(BODY)))
@@ -95,7 +96,7 @@ def aiohttp():
     from aiohttp import web
 
     async def handler(request):
-        handled(request.remote, request.raw_path)
+        handled(request.remote, request.method, request.raw_path)
         await request.read()
         return web.Response(body=BODY)
 
@@ -151,7 +152,7 @@ def tornado():
     from tornado.httputil import HTTPHeaders, ResponseStartLine
 
     def handler(request):
-        handled(request.remote_ip, request.uri)
+        handled(request.remote_ip, request.method, request.uri)
         headers = HTTPHeaders({"Content-Length": str(len(BODY))})
         request.connection.write_headers(ResponseStartLine("HTTP/1.1", 200, "OK"), headers, BODY)
         request.connection.finish()

@@ -1,5 +1,5 @@
-// A net/http server that writes one line to standard output per request ("handled": the client's address and the target,
-// before the body is read), and a client:
+// A net/http server that writes one line to standard output per request ("handled": the client's address, method and
+// target, before the body is read), and a client:
 //
 //	peer serve
 //	peer handled
@@ -29,7 +29,7 @@ func main() {
 	case "handled":
 		serve(func(w http.ResponseWriter, r *http.Request) {
 			client, _, _ := net.SplitHostPort(r.RemoteAddr)
-			os.Stdout.WriteString(fmt.Sprintf("%s %+q\n", client, r.RequestURI))
+			os.Stdout.WriteString(fmt.Sprintf("%s %+q\n", client, r.Method+" "+r.RequestURI))
 			io.Copy(io.Discard, r.Body)
 			io.WriteString(w, "handled\n")
 		})
