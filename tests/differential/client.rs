@@ -1,7 +1,7 @@
 //! The client: many connections at a time, each from an address of its own, in one thread.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
@@ -30,6 +30,8 @@ pub struct Back {
     pub refusals: u64,
     /// The server ended the connection; otherwise it was given up.
     pub ended: bool,
+    /// How long all of it took.
+    pub seconds: f64,
 }
 
 impl Back {
@@ -89,6 +91,7 @@ fn bound(address: Ipv4Addr, avoid: u16) -> TcpSocket {
 }
 
 async fn send(mut stream: TcpStream, writes: Vec<Vec<u8>>, mut wait: bool, end: End) -> Back {
+    let begin = Instant::now();
     let mut got = Vec::new();
     let mut open = true;
     let last = writes.len().saturating_sub(1);
@@ -114,7 +117,7 @@ async fn send(mut stream: TcpStream, writes: Vec<Vec<u8>>, mut wait: bool, end: 
         let rest = async { while take(&mut stream, &mut got).await {} };
         ended = timeout(PATIENCE, rest).await.is_ok();
     }
-    Back { ended, ..read(&got) }
+    Back { ended, seconds: begin.elapsed().as_secs_f64(), ..read(&got) }
 }
 
 /// Reads until `answers` responses are there, until the server has ended (`false`), or until nothing comes for a while.

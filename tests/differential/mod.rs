@@ -26,7 +26,7 @@ use crate::harness::weir::{Place, Weir};
 use crate::harness::{Findings, need, note, skipped, turn};
 use client::Back;
 use forms::{FORMS, Form};
-use grammar::{ALLOWED, Payload, Random};
+use grammar::{ALLOWED, End, Payload, Random, Split};
 use known::Known;
 use servers::{Calls, Running};
 
@@ -35,6 +35,11 @@ const SEED: u64 = 17;
 const PAYLOADS: usize = 150;
 /// Differences of one server that are shrunk and shown.
 const SHOWN: usize = 200;
+/// Burst and rate of the cap, and requests behind a payload: more than the cap lets through in three seconds.
+const BURST: u64 = 5;
+const RATE: f64 = 5.0;
+const BEHIND: usize = 25;
+
 /// What is checked.
 struct Check {
     name: &'static str,
@@ -44,6 +49,8 @@ struct Check {
     target: &'static str,
     /// The payloads that try these forms.
     places: fn(&[&'static Form]) -> Vec<Payload>,
+    /// Whether there are random payloads, too.
+    random: bool,
     /// Whether a payload got through.
     fails: fn(&Trial) -> bool,
     /// What is known to get through.
@@ -58,6 +65,7 @@ fn no_request_goes_uncounted() {
         config: "",
         target: ALLOWED,
         places: Payload::in_every_place,
+        random: true,
         fails: |trial| trial.calls.all > trial.counted,
         known: known::UNCOUNTED,
     });
@@ -71,8 +79,27 @@ fn no_request_gets_outside() {
         config: "[[role]]\nname = \"all\"\nnetworks = [\"127.64.0.0/10\"]\naccess = [\"GET /v1/\"]\n",
         target: "/admin",
         places: |forms| Payload::in_every_place(forms).into_iter().skip(1).take(2).collect(),
+        random: true,
         fails: |trial| trial.calls.outside > 0,
         known: known::OUTSIDE,
+    });
+}
+
+/// Behind no payload does a connection get more than the cap lets through.
+#[test]
+fn no_connection_gets_round_a_cap() {
+    run(&Check {
+        name: "capped",
+        config: "[[cap]]\nname = \"each\"\neach = \"client\"\nrate = \"5/s\"\nburst = 5\n",
+        target: ALLOWED,
+        places: |forms| {
+            let mut requests = vec![Vec::new(); 1 + BEHIND];
+            requests[0] = forms.to_vec();
+            vec![Payload { requests, split: Split::Answered, end: End::Quiet }]
+        },
+        random: false,
+        fails: |trial| trial.calls.all > BURST + (RATE * trial.back.seconds).ceil() as u64 + 1,
+        known: known::UNCAPPED,
     });
 }
 
@@ -180,6 +207,7 @@ fn run(check: &Check) {
     let (seed, count) = (number("WEIR_TEST_SEED", SEED), number("WEIR_TEST_PAYLOADS", PAYLOADS));
     let mut findings = Findings::default();
     let mut differing = BTreeMap::<String, Vec<&str>>::new();
+    let count = if check.random { count } else { 0 };
     let mut field = Field::new(check, names.len() * (FORMS.len() * 5 + count));
     for name in names {
         let begin = Instant::now();
