@@ -114,8 +114,6 @@ pub struct Config {
     pub excluded: u32,
     /// The daemon's own process: its sockets are never observed.
     pub own_tgid: u32,
-    /// The daemon's metrics port: scrapes of it are not observed at either end. 0 when there is none.
-    pub own_port: u32,
     /// 1 when TLS libraries are probed.
     pub tls: u32,
     /// Number of rings less one; the number is a power of two. A CPU's ring is its number under this mask.

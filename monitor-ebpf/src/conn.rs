@@ -239,29 +239,15 @@ extern "C" fn conn_is_beginning(sk: u64, n: u32) -> u32 {
     (is_tcp(sk) && taken(sk) <= n as i64 + 1) as u32
 }
 
-/// Whether this is the daemon's own traffic, or a client of its control socket or metrics port.
+/// Whether this is the daemon's own traffic, or a client of its control socket. Told by process: ports and addresses are anybody's.
+/// (What scrapes its metrics is a client like any other.)
 #[inline(always)]
-pub fn is_own(sk: u64) -> bool {
+fn is_own(sk: u64) -> bool {
     if tgid() == config!(own_tgid) {
         return true;
     }
     let family = raw::kernel::<u16>(sk + config!(sock_family) as u64).unwrap_or(0);
-    if family == AF_UNIX {
-        return peer_pid(sk) == config!(own_tgid);
-    }
-    // a scrape: the other end is the daemon's port on an address of this host
-    let port = raw::kernel::<u16>(sk + config!(sock_dport) as u64).unwrap_or(0).swap_bytes();
-    if config!(own_port) == 0 || port as u32 != config!(own_port) {
-        return false;
-    }
-    if family == AF_INET6 {
-        let local = raw::kernel::<[u64; 2]>(sk + config!(sock_saddr6) as u64).unwrap_or([0; 2]);
-        return raw::kernel::<[u64; 2]>(sk + config!(sock_daddr6) as u64)
-            .is_some_and(|remote| remote == local);
-    }
-    let local = raw::kernel::<u32>(sk + config!(sock_saddr) as u64).unwrap_or(0);
-    let remote = raw::kernel::<u32>(sk + config!(sock_daddr) as u64).unwrap_or(1);
-    local == remote || (remote & 0xff) == 127
+    family == AF_UNIX && peer_pid(sk) == config!(own_tgid)
 }
 
 /// Whether a server has answered in HTTP at this end of `sk`: what comes in there is HTTP, whatever it looks like.

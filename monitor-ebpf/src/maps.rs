@@ -1,6 +1,7 @@
 //! Every map and every load-time value of the kernel side.
 
-use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, bpf_map_type::BPF_MAP_TYPE_TASK_STORAGE};
+use aya_ebpf::bindings::bpf_map_type::{BPF_MAP_TYPE_SK_STORAGE, BPF_MAP_TYPE_TASK_STORAGE};
+use aya_ebpf::bindings::{BPF_F_CLONE, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::btf_maps::{self, ArrayOfMaps, SkStorage};
 use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::generated::bpf_sk_storage_get;
@@ -235,6 +236,24 @@ impl<T> TaskStorage<T> {
     }
 }
 
+/// Socket storage that the connections of a listener begin with: a copy of the listener's.
+#[repr(C)]
+pub struct InheritedStorage<T> {
+    r#type: *const [i32; BPF_MAP_TYPE_SK_STORAGE as usize],
+    key: *const i32,
+    value: *const T,
+    max_entries: *const [i32; 0],
+    map_flags: *const [i32; (BPF_F_NO_PREALLOC | BPF_F_CLONE) as usize],
+}
+// SAFETY: the fields describe the map to the loader; nothing reads them at run time.
+unsafe impl<T> Sync for InheritedStorage<T> {}
+impl<T> InheritedStorage<T> {
+    const fn new() -> Self {
+        use core::ptr::null;
+        Self { r#type: null(), key: null(), value: null(), max_entries: null(), map_flags: null() }
+    }
+}
+
 /// `NetworkKey` without its length.
 pub type NetworkData = [u8; 20];
 /// `PathKey` without its length.
@@ -261,6 +280,10 @@ pub static CONNS: SkStorage<Conn> = SkStorage::new();
 /// Inbound plaintext connections as the packets show them, ahead of [`CONNS`]; see [`crate::hooks::gate`].
 #[btf_map]
 pub static GATES: SkStorage<Conn> = SkStorage::new();
+/// Connections of the daemon's own listener, which only the daemon fills: packets do not say which process they are for.
+#[unsafe(link_section = ".maps")]
+#[unsafe(export_name = "OWN")]
+pub static OWN: InheritedStorage<u32> = InheritedStorage::new();
 /// TLS call in progress per thread; lives and dies with the thread.
 #[unsafe(link_section = ".maps")]
 #[unsafe(export_name = "CALLS")]

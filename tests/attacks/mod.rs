@@ -3,6 +3,7 @@
 //! Each runs as user nobody, beside a real server under a cap that must hold all the same.
 
 mod files;
+mod own;
 mod readers;
 mod slots;
 
@@ -56,6 +57,18 @@ impl Attack {
             assert!(err.is_empty(), "the attack failed: {err}");
             text.lines().any(|said| said == line).then_some(())
         });
+    }
+
+    /// What stands behind `word` in the only line with it, once there is one.
+    fn told(&self, word: &str) -> u64 {
+        until(&format!("an attack that tells {word:?}"), LIMIT, || {
+            let text = std::fs::read_to_string(self.out()).unwrap();
+            text.lines().find_map(|line| line.strip_prefix(word)?.trim().parse().ok())
+        })
+    }
+
+    fn pid(&self) -> u32 {
+        self.guard.pid()
     }
 
     /// Waits until the attack has ended by itself.

@@ -143,8 +143,17 @@ pub fn nginx(tls: Option<&Certificate>) -> Server {
 
 /// nginx with `location / { ... }`. It listens on 127.0.0.1, `[::1]` and on the Unix socket `socket` in its directory.
 pub fn nginx_with(location: &str, tls: Option<&Certificate>) -> Server {
+    nginx_on(location, tls, &format!("127.0.0.1:{}", free_port()))
+}
+
+/// nginx at an address of its own.
+pub fn nginx_at(place: &str) -> Server {
+    nginx_on("return 200 \"ok\\n\";", None, place)
+}
+
+fn nginx_on(location: &str, tls: Option<&Certificate>, place: &str) -> Server {
     let dir = open_dir();
-    let port = free_port();
+    let port = place.rsplit_once(':').unwrap().1;
     let path = dir.path().display();
     let mut conf = format!(
         "user root;\ndaemon off;\nworker_processes 2;\npid {path}/pid;\nerror_log {path}/error.log warn;\n\
@@ -154,9 +163,7 @@ pub fn nginx_with(location: &str, tls: Option<&Certificate>) -> Server {
          fastcgi_temp_path {path}/fastcgi;\nuwsgi_temp_path {path}/uwsgi;\nscgi_temp_path {path}/scgi;\nserver {{\n"
     );
     let ssl = if tls.is_some() { " ssl" } else { "" };
-    for listen in
-        [format!("127.0.0.1:{port}{ssl}"), format!("[::1]:{port}{ssl}"), format!("unix:{path}/socket")]
-    {
+    for listen in [format!("{place}{ssl}"), format!("[::1]:{port}{ssl}"), format!("unix:{path}/socket")] {
         let _ = writeln!(conf, "listen {listen};");
     }
     if let Some(tls) = tls {
@@ -184,7 +191,7 @@ pub fn nginx_with(location: &str, tls: Option<&Certificate>) -> Server {
         });
         (ready.count() == 2).then_some(workers)
     });
-    Server { guard, dir, url: format!("{}://127.0.0.1:{port}", scheme(tls)), pids }
+    Server { guard, dir, url: format!("{}://{place}", scheme(tls)), pids }
 }
 
 /// A self-signed certificate for `localhost` and 127.0.0.1.

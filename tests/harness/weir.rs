@@ -191,7 +191,7 @@ impl Weir {
     }
 
     /// Requests of this very process in one direction, without marks; take the difference of two. Everything done before
-    /// is in it. Scrapes are none: the daemon does not count requests for its own metrics.
+    /// is in it, outbound its scrapes, too ([`get`]).
     pub fn own(&self, direction: Direction) -> u64 {
         self.settle();
         let count = self.count(&[std::process::id()], direction);

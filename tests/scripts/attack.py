@@ -103,6 +103,32 @@ def tails(path, count):
     forever()
 
 
+def tls(count, free):
+    """So many TLS connections over one socket that never carry a byte; with `free` each ends before the next."""
+    import ctypes
+
+    ssl = ctypes.CDLL("libssl.so.3")
+    for name, result, arguments in [
+        ("TLS_client_method", ctypes.c_void_p, []),
+        ("SSL_CTX_new", ctypes.c_void_p, [ctypes.c_void_p]),
+        ("SSL_new", ctypes.c_void_p, [ctypes.c_void_p]),
+        ("SSL_set_fd", ctypes.c_int, [ctypes.c_void_p, ctypes.c_int]),
+        ("SSL_free", None, [ctypes.c_void_p]),
+    ]:
+        function = getattr(ssl, name)
+        function.restype, function.argtypes = result, arguments
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        here = socket.create_connection(server.getsockname())
+    context = ssl.SSL_CTX_new(ssl.TLS_client_method())
+    for _ in range(int(count)):
+        connection = ssl.SSL_new(context)
+        assert ssl.SSL_set_fd(connection, here.fileno()) == 1
+        if free == "free":
+            ssl.SSL_free(connection)
+    ready()
+    forever()
+
+
 def scrape(port, connections):
     """Reads the metrics without a pause."""
 
@@ -194,6 +220,7 @@ KINDS = {
     "pipes": pipes,
     "scrape": scrape,
     "tails": tails,
+    "tls": tls,
     "visit": visit,
 }
 KINDS[sys.argv[1]](*sys.argv[2:])

@@ -18,7 +18,7 @@ use aya_ebpf::programs::SkBuffContext;
 use monitor_common::event::role;
 use monitor_common::http1::{Start, phase};
 
-use crate::maps::{Conn, GATES, MARKS, Mark, config, conn_of, mark, storage};
+use crate::maps::{Conn, GATES, MARKS, Mark, OWN, config, conn_of, mark, storage};
 use crate::packet::{Segment, segment};
 use crate::scratch;
 use crate::{conn, framing, judge, raw};
@@ -29,17 +29,16 @@ const DROP: i32 = 0;
 
 /// Whether the connection may begin here: its first bytes, and they look like a request.
 #[inline(always)]
-fn begins(ctx: &SkBuffContext, sk: u64, segment: &Segment) -> bool {
-    let port = raw::kernel::<u16>(sk + config!(sock_num) as u64).unwrap_or(0);
-    let received = raw::kernel::<u64>(sk + config!(tcp_received) as u64).unwrap_or(1);
-    if received != 0 || port as u32 == config!(own_port) || config!(excluded) != 0 {
+fn begins(ctx: &SkBuffContext, sk: *mut c_void, segment: &Segment) -> bool {
+    let received = raw::kernel::<u64>(sk as u64 + config!(tcp_received) as u64).unwrap_or(1);
+    if received != 0 || config!(excluded) != 0 || !storage::<u32>((&raw const OWN).cast(), sk, 0).is_null() {
         return false;
     }
     let mut word = 0u64;
     let n = if segment.len >= 8 { 8 } else { 1 };
     // SAFETY: at most 8 bytes to a word; the helper checks the packet's bounds.
     let read = unsafe { bpf_skb_load_bytes(ctx.as_ptr(), segment.offset, (&raw mut word).cast(), n) };
-    read == 0 && may_begin(sk, raw::start_in_word(word, n))
+    read == 0 && may_begin(sk as u64, raw::start_in_word(word, n))
 }
 
 /// Whether a connection may begin with a packet that begins like this.
@@ -60,7 +59,7 @@ fn open(ctx: &SkBuffContext, sk: *mut c_void, segment: &Segment) -> *mut Conn {
     if !conn.is_null() {
         return resume(sk, conn, segment);
     }
-    if !begins(ctx, sk as u64, segment) {
+    if !begins(ctx, sk, segment) {
         return core::ptr::null_mut();
     }
     let gate = storage::<Conn>((&raw const GATES).cast(), sk, BPF_SK_STORAGE_GET_F_CREATE);

@@ -287,7 +287,7 @@ impl Source for Daemon {
         losses.extend(lost);
         losses.retain(|row| row.count > 0);
         let config = self.config();
-        let mut excluded = vec!["weir itself".to_owned(), format!("scrapes of {}", config.metrics.listen)];
+        let mut excluded = vec!["weir itself".to_owned()];
         excluded.extend(config.observe.exclude_exe.iter().map(|exe| exe.display().to_string()));
         if !config.observe.tls {
             excluded.push("TLS (`[observe] tls = false`)".into());

@@ -1,23 +1,24 @@
 //! Starts the kernel side as the configuration wants it.
 
+use std::os::fd::BorrowedFd;
+
 use crate::bpf::{self, pins};
 use crate::config::{Config, OnExit};
 use crate::identity::SipKey;
 use crate::sensor::Sensor;
 
-/// Loads and attaches the kernel side.
-pub fn start(config: &Config, own_port: u16, key: [u8; 16]) -> anyhow::Result<Box<dyn Sensor>> {
+/// Loads and attaches the kernel side. `own` is the daemon's listener.
+pub fn start(config: &Config, own: BorrowedFd<'_>, key: [u8; 16]) -> anyhow::Result<Box<dyn Sensor>> {
     let pins = match config.enforce.on_exit {
         OnExit::Open => pins::Mode::Open,
         OnExit::Keep => pins::Mode::Keep,
     };
-    Ok(Box::new(bpf::Sensor::start(&options(config, own_port, key, pins))?))
+    Ok(Box::new(bpf::Sensor::start(&options(config, key, pins), Some(own))?))
 }
 
-fn options(config: &Config, own_port: u16, key: [u8; 16], pins: pins::Mode) -> bpf::Options {
+fn options(config: &Config, key: [u8; 16], pins: pins::Mode) -> bpf::Options {
     bpf::Options {
         ring_bytes: ring_bytes(config),
-        own_port,
         tls: config.observe.tls,
         exclude: config.observe.exclude_exe.clone(),
         headers: config.identity.headers.iter().map(|name| name.to_ascii_lowercase()).collect(),
@@ -47,7 +48,7 @@ fn ring_bytes(config: &Config) -> u32 {
 /// # Errors
 /// Why it cannot be loaded or attached.
 pub fn try_sensor(config: &Config) -> anyhow::Result<String> {
-    let sensor = bpf::Sensor::start(&options(config, 0, [0; 16], pins::Mode::Ignore))?;
+    let sensor = bpf::Sensor::start(&options(config, [0; 16], pins::Mode::Ignore), None)?;
     Ok(sensor.socket_hook().to_owned())
 }
 
@@ -56,7 +57,7 @@ pub fn try_sensor(config: &Config) -> anyhow::Result<String> {
 /// # Errors
 /// Why not even its tables can be made.
 pub fn try_enforcement(config: &Config) -> anyhow::Result<bpf::trial::Trial> {
-    let mut options = options(config, 0, [0; 16], pins::Mode::Ignore);
+    let mut options = options(config, [0; 16], pins::Mode::Ignore);
     // nothing is recorded
     options.ring_bytes = RING_BYTES_LEAST;
     bpf::trial::Trial::run(&options)
@@ -67,7 +68,7 @@ pub fn try_enforcement(config: &Config) -> anyhow::Result<bpf::trial::Trial> {
 /// # Errors
 /// Why not even its tables can be made.
 pub fn verified_programs(config: &Config) -> anyhow::Result<Vec<bpf::budget::Verified>> {
-    let mut options = options(config, 0, [0; 16], pins::Mode::Ignore);
+    let mut options = options(config, [0; 16], pins::Mode::Ignore);
     options.ring_bytes = RING_BYTES_LEAST;
     bpf::budget::measure(&options)
 }

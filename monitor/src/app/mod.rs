@@ -16,6 +16,7 @@ mod settings;
 mod upkeep;
 
 use std::io::IsTerminal;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -107,13 +108,13 @@ impl App {
     async fn build(
         config: Config,
         origin: Origin,
-        sensor: impl FnOnce(&Config, u16, [u8; 16]) -> anyhow::Result<Box<dyn Sensor>>,
+        sensor: impl FnOnce(&Config, BorrowedFd<'_>, [u8; 16]) -> anyhow::Result<Box<dyn Sensor>>,
     ) -> anyhow::Result<Self> {
         let hangup = signal(SignalKind::hangup())?;
         let metrics = metrics::bind(config.metrics.listen).await?;
         let control = ControlSocket::bind(&config.control.socket, &config.control.group)?;
         let daemon = Arc::new(Daemon::new(config.clone())?);
-        let mut sensor = sensor(&config, metrics.local_addr()?.port(), daemon.key())?;
+        let mut sensor = sensor(&config, metrics.as_fd(), daemon.key())?;
         let pulse = sensor.pulse();
         daemon.enforce(sensor.enforcer())?;
         let destroyer = Destroyer::start()?;

@@ -103,7 +103,7 @@ fn start() -> Running {
     let thread = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         runtime.block_on(async {
-            let sensor = |_: &Config, _, _| {
+            let sensor = |_: &Config, _: BorrowedFd<'_>, _| {
                 Ok(Box::new(Replay { script: replay, delivered: 0, inbound: 0 }) as Box<dyn Sensor>)
             };
             let app = App::build(config, origin, sensor).await?;

@@ -1,11 +1,12 @@
 //! Map values as the daemon reads them.
 
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use aya::Ebpf;
-use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData};
+use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, SkStorage};
 use monitor_common::http1::Names;
 use monitor_common::kernel::{Config, FileKey, IdentityCount, IdentityKey, RINGS_MAX, TlsKey};
 
@@ -93,6 +94,13 @@ pub fn set_rings(ebpf: &mut Ebpf, count: u32, size: u32) -> Result<Merge<MappedR
         rings.push(MappedRing::new(&ring, size as usize)?);
     }
     Ok(Merge::new(rings))
+}
+
+/// Says that the connections of a listener are the daemon's own: those that are made from now on.
+pub fn set_own(ebpf: &mut Ebpf, listener: BorrowedFd<'_>) -> Result<()> {
+    let map = ebpf.map_mut("OWN").context("the kernel side has no map OWN")?;
+    let mut own: SkStorage<_, u32> = SkStorage::try_from(map)?;
+    Ok(own.insert(&listener, 1, 0)?)
 }
 
 /// Takes a map out of the object.

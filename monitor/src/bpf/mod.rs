@@ -18,6 +18,7 @@ pub mod trial;
 mod worker;
 
 use std::collections::BTreeSet;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
@@ -48,8 +49,6 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("WEIR_EBPF_OBJECT"));
 pub struct Options {
     /// Size of the ring buffers together: a power of two.
     pub ring_bytes: u32,
-    /// Port of the metrics endpoint; scrapes of it are not observed.
-    pub own_port: u16,
     /// Whether TLS libraries are probed.
     pub tls: bool,
     /// Executables whose connections are not observed, and files that are never probed.
@@ -87,12 +86,16 @@ pub struct Sensor {
 }
 
 impl Sensor {
-    /// Loads and attaches. Everything is detached again when this fails.
+    /// Loads and attaches. Everything is detached again when this fails. The connections of `own`, a listener, are never
+    /// decided about.
     ///
     /// # Errors
     /// One line that says what is missing and what to do.
-    pub fn start(options: &Options) -> Result<Self> {
+    pub fn start(options: &Options, own: Option<BorrowedFd<'_>>) -> Result<Self> {
         let Loaded { mut ebpf, btf, rings, pins, cap_names, fenced, socket_hook } = Loaded::new(options)?;
+        if let Some(own) = own {
+            maps::set_own(&mut ebpf, own)?;
+        }
         let inherits = !pins.shared().is_empty();
         let hazard = if options.tls { tls::Probes::hazard() } else { None };
         let probes = if options.tls { &tls::Probes::programs(hazard)[..] } else { &[] };
@@ -165,7 +168,6 @@ impl Loaded {
         let btf = btf.map_err(|_| anyhow::anyhow!("reading the kernel's BTF failed"))?;
         let btf = btf.context("cannot read the kernel's BTF")?;
         config.own_tgid = std::process::id();
-        config.own_port = options.own_port.into();
         config.tls = options.tls.into();
         let excluded: Vec<_> = options.exclude.iter().filter_map(|path| maps::file_key(path)).collect();
         config.excluded = excluded.len() as u32;

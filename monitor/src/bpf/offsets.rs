@@ -90,7 +90,6 @@ pub fn config(btf: &Btf) -> Result<Config> {
         msg_left: of("msghdr", "msg_iter")? + of("iov_iter", "count")?,
         excluded: 0,
         own_tgid: 0,
-        own_port: 0,
         tls: 0,
         ring_mask: 0,
     })
