@@ -274,7 +274,7 @@ pub struct PathKey {
 pub mod space {
     /// Route prefixes of caps: the value is a set of bits. The path is in lower case here, so that no spelling escapes a cap.
     pub const ROUTES: u32 = 0xffff_ffff;
-    /// Exempt paths: any value.
+    /// Exempt paths: any value. In the case in which they are written: another one is another path to many servers.
     pub const EXEMPT: u32 = 0xffff_fffe;
 }
 
@@ -285,7 +285,7 @@ pub type PathValue = u64;
 pub const ALL_METHODS: PathValue = u64::MAX;
 
 impl PathKey {
-    /// The key of a prefix, `None` when it is too long. For [`space::ROUTES`] the prefix must be in lower case.
+    /// The key of a beginning of paths (see [`crate::path::ends`]), `None` when it is too long. For [`space::ROUTES`] the prefix must be in lower case.
     pub fn prefix(space: u32, prefix: &[u8]) -> Option<Self> {
         let mut key =
             Self { bits: 32 + 8 * prefix.len() as u32, space: space.to_be_bytes(), path: [0; PATH] };

@@ -14,6 +14,9 @@
 //! so no spelling widens access, and `/v1/projects/a%2Fb` still is under `/v1/`. A cap with a route applies if **either** reading,
 //! in lower case, falls under the route, or the target is odd; so no spelling escapes it. A path is exempt only if both do.
 //!
+//! Prefixes know segments, see [`is_under`]. So that the longest match in the trie knows them, too, a reading ends with [`END`], and a
+//! prefix stands in the trie with each of its [`ends`].
+//!
 //! Only the first [`PATH`] bytes of a reading are kept, and only the first [`LINE`] bytes of a request line are looked at. State is
 //! integers and arrays, with masked indices: [`Path::step`] runs in the kernel.
 
@@ -24,6 +27,20 @@ pub const LINE: u32 = 512;
 /// Mask, which the verifier must see on the register that is used.
 const PATH_MASK: u32 = PATH as u32 - 1;
 const _: () = assert!(PATH.is_power_of_two());
+
+/// Byte behind a path that has ended: no path has it (encoded it is odd).
+pub const END: u8 = 0;
+
+/// Whether a path falls under a prefix: `/v1` is `/v1` and what is below it, not `/v1x`; `/v1/` is what is below it only.
+pub fn is_under(path: &[u8], prefix: &[u8]) -> bool {
+    path.strip_prefix(prefix)
+        .is_some_and(|rest| prefix.ends_with(b"/") || matches!(rest.first(), None | Some(b'/')))
+}
+
+/// What stands behind a prefix in the trie, once with each: a reading falls under the prefix if it begins with one of them.
+pub fn ends(prefix: &[u8]) -> &'static [&'static [u8]] {
+    if prefix.ends_with(b"/") { &[b""] } else { &[&[END], b"/"] }
+}
 
 /// What was noticed.
 pub mod flag {
@@ -221,16 +238,16 @@ impl Path {
         }
     }
 
-    /// Length of the raw reading, as far as it is kept, in bits.
+    /// Length of the raw reading with its [`END`], as far as they are kept, in bits.
     #[inline(always)]
     pub fn raw_bits(&self) -> u32 {
-        8 * if self.raw_len > PATH as u32 { PATH as u32 } else { self.raw_len }
+        8 * if self.raw_len >= PATH as u32 { PATH as u32 } else { self.raw_len + 1 }
     }
 
     /// The same of the normal reading.
     #[inline(always)]
     pub fn normal_bits(&self) -> u32 {
-        8 * if self.normal_len > PATH as u32 { PATH as u32 } else { self.normal_len }
+        8 * if self.normal_len >= PATH as u32 { PATH as u32 } else { self.normal_len + 1 }
     }
 
     /// The target ends: the last segment is resolved.
@@ -247,6 +264,10 @@ impl Path {
             self.flags |= flag::ODD;
         }
         self.resolve();
+        let (raw, normal) = (self.raw_len, self.normal_len);
+        self.put_raw(END);
+        self.put(END);
+        (self.raw_len, self.normal_len) = (raw, normal);
         self.at = at::END;
         self.flags |= flag::DONE;
     }
@@ -484,6 +505,50 @@ mod tests {
         assert_eq!(plain(&deep).1, deep);
     }
 
+    /// Whether the trie finds a prefix for a reading.
+    fn finds(reading: &Reading, bits: u32, prefix: &[u8]) -> bool {
+        let kept = &reading.bytes[..bits as usize / 8];
+        ends(prefix).iter().any(|end| kept.starts_with(&[prefix, end].concat()))
+    }
+
+    #[test]
+    fn prefixes_know_segments() {
+        for (path, prefix, under) in [
+            ("/health", "/health", true),
+            ("/health/", "/health", true),
+            ("/health/x", "/health", true),
+            ("/healthX", "/health", false),
+            ("/healt", "/health", false),
+            ("/health%00", "/health", false),
+            ("/v1", "/v1/", false),
+            ("/v1/", "/v1/", true),
+            ("/v1/x", "/v1/", true),
+            ("/", "/", true),
+            ("/x", "/", true),
+        ] {
+            assert_eq!(is_under(path.as_bytes(), prefix.as_bytes()), under, "{path} {prefix}");
+            for target in [path.to_owned(), format!("{path}?q=/{path}"), format!("http://h{path}")] {
+                let read = Path::of_line(format!("GET {target} HTTP/1.1\r\n").as_bytes());
+                let found = finds(&read.raw, read.raw_bits(), prefix.as_bytes());
+                assert_eq!(found, under, "{target} {prefix}, as sent");
+                let found = finds(&read.normal_lower, read.normal_bits(), prefix.as_bytes());
+                assert_eq!(found && read.flags & flag::ODD == 0, under, "{target} {prefix}");
+            }
+        }
+        // the longest prefix there is, and paths that are longer than what is kept
+        let prefix = format!("/{}", "p".repeat(PATH - 2));
+        for (path, under) in [
+            (prefix.clone(), true),
+            (format!("{prefix}/x"), true),
+            (format!("{prefix}p"), false),
+            (format!("{prefix}px"), false),
+        ] {
+            let read = Path::of_line(format!("GET {path} HTTP/1.1\r\n").as_bytes());
+            assert_eq!(finds(&read.raw, read.raw_bits(), prefix.as_bytes()), under, "{path}");
+            assert_eq!(finds(&read.normal, read.normal_bits(), prefix.as_bytes()), under, "{path}");
+        }
+    }
+
     /// Tricks against a role that may `GET /v1/`: what a server could take them for is not under it, or they are refused.
     #[test]
     fn tricks_do_not_widen_access() {
@@ -616,6 +681,19 @@ mod tests {
             // reading it again changes nothing
             prop_assume!(!normal.contains([' ', '%', ';']));
             prop_assert_eq!(read(&normal).1, normal);
+        }
+
+        #[test]
+        fn the_trie_agrees_with_the_shared_rule(
+            path in "/[ab]{0,2}(/[ab]{0,2}){0,2}", prefix in "/[ab]{0,2}(/[ab]{1,2}){0,2}/?",
+        ) {
+            let mut read = Path::of_line(b"GET /ab/ab/ab/ab HTTP/1.1\r\n");
+            read.begin();
+            for byte in format!("GET {path} HTTP/1.1\r\n").bytes() {
+                read.step(byte);
+            }
+            let under = is_under(path.as_bytes(), prefix.as_bytes());
+            prop_assert_eq!(finds(&read.raw, read.raw_bits(), prefix.as_bytes()), under);
         }
 
         #[test]

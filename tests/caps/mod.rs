@@ -311,6 +311,50 @@ fn tricks_do_not_widen_access() {
     findings.none();
 }
 
+/// `/v1` is `/v1` and what is below it, for access levels, routes of caps and what is exempt.
+#[test]
+fn paths_end_where_a_segment_does() {
+    need!("nginx");
+    let _turn = turn();
+    let mut findings = Findings::default();
+    let place = crate::harness::weir::Place::new("");
+    let weir = place.start();
+    let (acme, other) = (weir.fingerprint(ACME), weir.fingerprint("Bearer other-secret"));
+    let place = weir.stop();
+    place.configure(&format!(
+        "[[role]]\nname = \"reader\"\nidentities = [{acme:?}]\naccess = [\"GET /v1\", \"GET /v2/\"]\n\
+         [[cap]]\nname = \"route\"\nidentity = {other:?}\nroute = \"/v1\"\nrate = \"1/h\"\nburst = 2\n\
+         [enforce]\nexempt = [\"/health\"]\n"
+    ));
+    let _weir = place.start();
+    let server = servers::nginx(None);
+    let met = |path: &str, credential: &str| {
+        Caller::new(address(&server)).call(&get(path, &format!("Authorization: {credential}\r\n")))
+    };
+    for path in ["/v1", "/v1/", "/v1/x", "/v1?x=/v3", "/v2/", "/v2/x", "/health", "/health/x", "/health?x"] {
+        findings.equal(&format!("{path} with access"), met(path, ACME), Met::Answer(200));
+    }
+    for path in ["/v1x", "/v1-x/y", "/v2", "/v2x", "/healthX-expensive", "/HEALTH", "/HEALTHx", "/v1%2fx"] {
+        findings.equal(&format!("{path} without"), met(path, ACME), Met::Cut);
+    }
+    let other = |path| met(path, "Bearer other-secret");
+    for path in ["/v1x", "/v", "/v1x/v1", "/v1-/"] {
+        findings.equal(&format!("{path} is not on the route"), other(path), Met::Answer(200));
+    }
+    for (path, wanted) in [
+        ("/V1", Met::Answer(200)),
+        ("/v1/x", Met::Answer(200)),
+        ("/v1", Met::Cut),
+        ("/v1%2Fx", Met::Cut),
+        ("/%761?x", Met::Cut),
+        ("/v1;x", Met::Cut),
+        ("/v1x", Met::Answer(200)),
+    ] {
+        findings.equal(&format!("{path} on the route"), other(path), wanted);
+    }
+    findings.none();
+}
+
 /// Of a denied response of a TLS server no byte reaches the caller.
 #[test]
 fn a_tls_server_is_fenced() {

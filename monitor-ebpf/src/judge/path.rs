@@ -106,8 +106,8 @@ pub(super) unsafe fn of_routes(scratch: *mut Scratch, ask: *mut Ask) {
         let (raw, normal, flags) = ((*path).raw_bits(), (*path).normal_bits(), (*path).flags);
         (*ask).stage = if (*ask).levels == 0 { stage::ASK } else { stage::ACCESS };
         if (*ask).flags & policy_flag::EXEMPT_PATHS != 0 {
-            let raw = value(&raw mut (*path).raw_lower, space::EXEMPT, raw);
-            let normal = value(&raw mut (*path).normal_lower, space::EXEMPT, normal);
+            let raw = value(&raw mut (*path).raw, space::EXEMPT, raw);
+            let normal = value(&raw mut (*path).normal, space::EXEMPT, normal);
             if path::exempt(raw != 0, normal != 0, flags) {
                 (*ask).stage = stage::IDLE;
                 return;

@@ -9,7 +9,7 @@ use monitor_common::cap::{
 };
 use monitor_common::event::cred;
 use monitor_common::http1::method;
-use monitor_common::siphash;
+use monitor_common::{path, siphash};
 
 use super::subjects::{Resolver, number};
 use super::text;
@@ -216,10 +216,10 @@ impl<'a> Compiler<'a> {
             return Err(format!("more than {} different routes in caps: use fewer", cap::ROUTES));
         }
         let bits: BTreeMap<_, _> = prefixes.into_iter().zip(1u8..).collect();
-        for prefix in bits.keys() {
-            let below = bits.iter().filter(|(other, _)| prefix.starts_with(other));
-            let value = below.fold(0, |value, (_, bit)| value | 1 << (bit - 1));
-            self.tables.paths.insert((space::ROUTES, prefix.clone()), value);
+        for key in bits.keys().flat_map(|prefix| beginnings(prefix)) {
+            let above = bits.iter().filter(|(prefix, _)| is_beginning_under(&key, prefix));
+            let value = above.fold(0, |value, (_, bit)| value | 1 << (bit - 1));
+            self.tables.paths.insert((space::ROUTES, key), value);
         }
         Ok(bits)
     }
@@ -230,13 +230,14 @@ impl<'a> Compiler<'a> {
             if role.access.is_empty() {
                 continue;
             }
-            for grant in &role.access {
-                let below = role.access.iter().filter(|other| grant.prefix.starts_with(&other.prefix));
-                let value = below.fold(0, |value, other| {
+            for key in role.access.iter().flat_map(|grant| beginnings(grant.prefix.as_bytes())) {
+                let above =
+                    role.access.iter().filter(|grant| is_beginning_under(&key, grant.prefix.as_bytes()));
+                let value = above.fold(0, |value, other| {
                     let methods = other.methods.iter().fold(0, |value, name| value | method_bit(name));
                     value | if other.methods.is_empty() { cap::ALL_METHODS } else { methods }
                 });
-                self.tables.paths.insert((level, grant.prefix.clone().into_bytes()), value);
+                self.tables.paths.insert((level, key), value);
             }
             let flags = if role.access_action == Action::Deny { 0 } else { subject_flag::ACCESS_SHADOW };
             if flags == 0 {
@@ -358,7 +359,8 @@ impl<'a> Compiler<'a> {
         let exempt = Subject { flags: subject_flag::EXEMPT, ..Subject::default() };
         for text in &self.inputs.enforce.exempt {
             if text.starts_with('/') {
-                self.tables.paths.insert((space::EXEMPT, text.to_ascii_lowercase().into_bytes()), 1);
+                let keys = beginnings(text.as_bytes());
+                self.tables.paths.extend(keys.map(|key| ((space::EXEMPT, key), 1)));
                 self.tables.flags |= policy_flag::EXEMPT_PATHS;
                 continue;
             }
@@ -441,6 +443,16 @@ impl<'a> Compiler<'a> {
         }
         self.tables
     }
+}
+
+/// What the path trie holds for a prefix.
+fn beginnings(prefix: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    path::ends(prefix).iter().map(move |end| [prefix, end].concat())
+}
+
+/// Whether every path that begins so falls under a prefix.
+fn is_beginning_under(beginning: &[u8], prefix: &[u8]) -> bool {
+    path::is_under(beginning.strip_suffix(&[path::END]).unwrap_or(beginning), prefix)
 }
 
 #[cfg(test)]

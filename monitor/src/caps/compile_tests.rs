@@ -64,7 +64,10 @@ fn the_members_of_a_role_share_a_rule() {
     assert_eq!(tables.flags, policy_flag::ON | policy_flag::ROUTES | policy_flag::PATHS | gate);
     let get = 1 << method::GET | 1 << method::HEAD;
     assert_eq!(tables.paths[&(1, b"/v1/".to_vec())], get);
-    assert_eq!(tables.paths[&(1, b"/v1/orders".to_vec())], get | 1 << method::POST);
+    for key in ["/v1/orders\0", "/v1/orders/"] {
+        assert_eq!(tables.paths[&(1, key.into())], get | 1 << method::POST);
+    }
+    assert_eq!(tables.paths.len(), 3 + 1);
     assert_eq!(tables.paths[&(space::ROUTES, b"/v1/".to_vec())], 1);
 }
 
@@ -248,13 +251,15 @@ proptest! {
             .collect();
         let tables = tables(&caps.concat(), &[]).unwrap();
         let path = path.to_ascii_lowercase();
+        let reading = format!("{path}\0");
         let longest = tables.paths.iter()
-            .filter(|((space, prefix), _)| *space == cap::space::ROUTES && path.as_bytes().starts_with(prefix))
+            .filter(|((space, key), _)| *space == cap::space::ROUTES && reading.as_bytes().starts_with(key))
             .max_by_key(|((_, prefix), _)| prefix.len())
             .map_or(0, |(_, value)| *value);
         for (n, route) in routes.iter().enumerate() {
             let bit = tables.rules[&(n as u16)].route - 1;
-            prop_assert_eq!(longest >> bit & 1 == 1, path.starts_with(route.as_str()), "{} {}", route, path);
+            let under = monitor_common::path::is_under(path.as_bytes(), route.as_bytes());
+            prop_assert_eq!(longest >> bit & 1 == 1, under, "{} {}", route, path);
         }
     }
 }

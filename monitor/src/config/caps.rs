@@ -343,8 +343,8 @@ fn check_prefix(prefix: &str) -> Result<(), String> {
     let plain = |byte: u8| byte.is_ascii_graphic() && !b"?#%\\".contains(&byte);
     if !prefix.starts_with('/') {
         Err("has a path that does not begin with `/`".into())
-    } else if prefix.len() > cap::PATH {
-        Err(format!("has a path of more than {} bytes", cap::PATH))
+    } else if prefix.len() >= cap::PATH {
+        Err(format!("has a path of more than {} bytes", cap::PATH - 1))
     } else if !prefix.bytes().all(plain)
         || prefix.contains("//")
         || prefix.contains("/./")
@@ -606,6 +606,15 @@ pub fn check(
     }
     if !LEASES.contains(&enforce.lease.0) {
         problem("enforce.lease", "a lease is at least 1 s and at most 1 day".into(), "write \"30s\"");
+    }
+    for path in enforce.exempt.iter().filter(|text| text.starts_with('/')) {
+        if let Err(why) = check_prefix(path) {
+            problem(
+                "enforce.exempt",
+                format!("{path:?} {why}"),
+                "write the beginning of a path, such as \"/healthz\"",
+            );
+        }
     }
     problems
 }

@@ -20,6 +20,7 @@ use monitor_common::cap::{ServerKey, action, scope};
 use monitor_common::charge;
 use monitor_common::event::{CREDS, cred};
 use monitor_common::gcra::{self, Answer};
+use monitor_common::path;
 
 use super::requests::host_name;
 use super::{Members, Proposal, Request, Trial};
@@ -204,13 +205,10 @@ fn client(request: &Request) -> String {
 fn charged(proposal: &Proposal, request: &Request, known: &Known) -> Vec<Charge> {
     let outbound = request.direction == Direction::Outbound;
     let of_host = proposal.host.as_deref().is_none_or(|host| host_name(host) == request.host);
-    let of_route = proposal.route.as_deref().is_none_or(|route| {
-        request
-            .path
-            .as_bytes()
-            .get(..route.len())
-            .is_some_and(|head| head.eq_ignore_ascii_case(route.as_bytes()))
-    });
+    let of_route = proposal
+        .route
+        .as_deref()
+        .is_none_or(|route| path::is_under(request.path.as_bytes(), route.to_ascii_lowercase().as_bytes()));
     if proposal.direction != request.direction || !of_host || !of_route {
         return Vec::new();
     }

@@ -239,6 +239,8 @@ fn routes_hosts_sides_networks_and_workloads_narrow() {
         (all.clone(), 1),
         (Proposal { route: Some("/v1/".into()), ..all.clone() }, 0),
         (Proposal { route: Some("/v2".into()), ..all.clone() }, 1),
+        (Proposal { route: Some("/v".into()), ..all.clone() }, 0),
+        (Proposal { route: Some("/V1".into()), direction: Direction::Outbound, ..all.clone() }, 1),
         (Proposal { members: network, ..all.clone() }, 1),
         (to("api.example.com"), 1),
         (to("example.com"), 0),
