@@ -6,6 +6,7 @@ mod files;
 mod own;
 mod readers;
 mod slots;
+mod state;
 
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;

@@ -19,7 +19,7 @@ use crate::metrics::{Durations, Events, IdentitySeries, RequestSeries, Snapshot}
 use crate::output::NameRow;
 use crate::sensor::{Enforcer, ProgramStats};
 use crate::source::{Source, Tail};
-use crate::state::{self, Names};
+use crate::state::{self, Names, StateDir};
 use crate::threads::lock;
 use crate::view::Carrier;
 use crate::view::{
@@ -74,6 +74,10 @@ pub struct Daemon {
     /// Ports whose servers cannot be spared.
     blocking: Mutex<HashMap<u16, u32>>,
     key: [u8; 16],
+    /// Locked while the daemon runs.
+    _state: StateDir,
+    /// What of it was damaged, in words.
+    damage: Vec<String>,
     started: SystemTime,
     progress: Arc<Progress>,
     became_ready: Notify,
@@ -88,6 +92,8 @@ fn unix_seconds() -> u64 {
 impl Daemon {
     /// Reads (or makes) the key and the names.
     pub fn new(config: Config) -> anyhow::Result<Self> {
+        let state = StateDir::open(&config.state.dir)?;
+        let damage = state.repair(config.state.on_bad_state)?;
         let key = state::load_or_create_key(&config.state.dir)?;
         let names = Names::load(&config.state.dir, &config.identity.name)?;
         let settings = settings::core(&config, &names, key);
@@ -102,6 +108,8 @@ impl Daemon {
             denies: AtomicBool::new(false),
             blocking: Mutex::default(),
             key,
+            _state: state,
+            damage,
             started: SystemTime::now(),
             progress: Arc::default(),
             became_ready: Notify::new(),
@@ -316,7 +324,7 @@ impl Source for Daemon {
             resident_bytes: crate::host::usage().resident_bytes,
             socket_hook: kernel.socket_hook,
             hooks: kernel.hooks,
-            degraded: kernel.trouble,
+            degraded: kernel.trouble.into_iter().chain(self.damage.iter().cloned()).collect(),
         }
     }
 
@@ -452,7 +460,7 @@ impl Source for Daemon {
             kernel: crate::host::release(),
             started: self.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64(),
             hooks: kernel.hooks,
-            degraded: kernel.trouble.len() as u64,
+            degraded: (kernel.trouble.len() + self.damage.len()) as u64,
             programs: kernel.programs,
             socket_hook: kernel.socket_hook,
             ..Snapshot::default()

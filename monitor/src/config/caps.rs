@@ -44,6 +44,7 @@ pub struct Role {
 
 /// One cap.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Cap {
     /// Its name.
     pub name: String,

@@ -79,6 +79,19 @@ pub struct Control {
 pub struct State {
     /// Directory of the installation key and of names given with `weir identity name`.
     pub dir: PathBuf,
+    /// What becomes of a file in it that is damaged.
+    pub on_bad_state: OnBadState,
+}
+
+/// What the daemon does at its start when kept names or caps cannot be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnBadState {
+    /// The file is set aside, and its last good copy is in force.
+    #[default]
+    LastGood,
+    /// It does not start.
+    Stop,
 }
 
 /// `[observe]`: what is observed and how.
@@ -172,7 +185,7 @@ impl Default for Control {
 
 impl Default for State {
     fn default() -> Self {
-        Self { dir: "/var/lib/weir".into() }
+        Self { dir: "/var/lib/weir".into(), on_bad_state: OnBadState::LastGood }
     }
 }
 

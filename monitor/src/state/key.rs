@@ -20,7 +20,8 @@ const FILE: &str = "key";
 /// When there is none, it cannot be read, or others could read it.
 pub fn read_key(dir: &Path) -> anyhow::Result<[u8; 16]> {
     let path = dir.join(FILE);
-    let file = File::open(&path).with_context(|| format!("installation key {}", path.display()))?;
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&path);
+    let file = file.with_context(|| format!("installation key {}", path.display()))?;
     let mode = file.metadata()?.mode() & 0o777;
     ensure!(
         mode.trailing_zeros() >= 6,

@@ -1,6 +1,7 @@
 //! The state directory: the installation key, names and caps given on the command line.
 
 mod caps;
+mod dir;
 mod key;
 mod names;
 mod proven;
@@ -11,6 +12,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 pub use caps::{CapsFile, Override};
+pub use dir::StateDir;
 pub use key::{fingerprint, load_or_create_key, read_key};
 pub use names::Names;
 pub use proven::ProvenFile;
@@ -27,6 +29,16 @@ fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(&fresh, path)?;
+    Ok(())
+}
+
+/// The same of a file whose last good copy is kept beside it.
+fn keep(path: &Path, text: &str) -> anyhow::Result<()> {
+    replace(path, text)?;
+    let good = path.with_extension("good");
+    if let Err(error) = replace(&good, text) {
+        tracing::warn!("{}: {error:#}", good.display());
+    }
     Ok(())
 }
 

@@ -1,17 +1,17 @@
 //! Names of identities: those of the configuration, and those given with `weir identity name`, which are kept here.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
+use super::dir;
 use crate::config::{KINDS, Name, check_name};
 use crate::output::NameRow;
 
 /// Name of the file in the state directory.
-const FILE: &str = "names.toml";
+pub(super) const FILE: &str = "names.toml";
 /// Most names that are kept.
 const MOST: usize = 10_000;
 /// Most bytes of an identity.
@@ -33,6 +33,16 @@ struct Contents {
     names: BTreeMap<String, String>,
 }
 
+/// Reads the text of the file.
+fn parse(text: &str) -> anyhow::Result<Contents> {
+    toml::from_str(text).map_err(|error| anyhow::anyhow!(error.message().to_owned()))
+}
+
+/// Whether the text of the file can be understood.
+pub(super) fn check(text: &str) -> anyhow::Result<()> {
+    parse(text).map(drop)
+}
+
 impl Names {
     /// Reads the kept names and puts those of the configuration over them.
     ///
@@ -40,13 +50,9 @@ impl Names {
     /// When the file is there but cannot be read or understood.
     pub fn load(dir: &Path, config: &[Name]) -> anyhow::Result<Self> {
         let path = dir.join(FILE);
-        let contents = match fs::read_to_string(&path) {
-            Ok(text) => toml::from_str(&text)
-                .map_err(|error| anyhow::anyhow!(error.message().to_owned()))
-                .with_context(|| format!("{}: correct it or remove it", path.display()))?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Contents::default(),
-            Err(error) => return Err(error).with_context(|| path.display().to_string()),
-        };
+        let text = dir::read(&path).with_context(|| path.display().to_string())?;
+        let contents = parse(&text.unwrap_or_default())
+            .with_context(|| format!("{}: correct it or remove it", path.display()))?;
         let config = config.iter().map(|entry| (entry.identity.clone(), entry.name.clone())).collect();
         Ok(Self { path, config, given: contents.names })
     }
@@ -115,7 +121,7 @@ impl Names {
     fn write(&self) -> anyhow::Result<()> {
         let contents = Contents { names: self.given.clone() };
         let text = toml::to_string(&contents)?;
-        super::replace(
+        super::keep(
             &self.path,
             &format!("# Written by weir. Change names with `weir identity name`.\n{text}"),
         )
@@ -124,6 +130,8 @@ impl Names {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn config() -> Vec<Name> {
