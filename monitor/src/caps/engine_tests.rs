@@ -178,7 +178,7 @@ fn a_change_is_written_as_a_difference_and_kept_when_asked() {
     assert_eq!(kernel.tables.lock().unwrap().1.len(), 1);
     assert_eq!(
         kernel.tables.lock().unwrap().3.flags,
-        policy_flag::ON | policy_flag::GATE | policy_flag::DENIES
+        policy_flag::ON | policy_flag::GATE | policy_flag::DENIES | policy_flag::UNFRAMED_DENIED
     );
     assert!(kernel.needs.lock().unwrap().iter().all(|need| need.fences && !need.early));
     let before = kernel.writes.load(Ordering::Relaxed);
