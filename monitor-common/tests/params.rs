@@ -101,7 +101,9 @@ fn a_query_key_does_not_end_the_request_line() {
     for d in
         ["GET /?api_key=\r\n\r\n", "GET /?api_key=x\r\n\r\n", "GET /?k=1 HTTP/2.0\r\n\r\n", "GET /?k\n\n"]
     {
-        assert_eq!(credentials(d.as_bytes()), (vec![], 0, 1), "{d}");
+        // without a version it is a request all the same, but nobody knows where it ends
+        let (_, requests, lost) = credentials(d.as_bytes());
+        assert_eq!((requests, lost), (1, u32::from(!d.contains("HTTP/"))), "{d}");
     }
 }
 
