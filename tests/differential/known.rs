@@ -30,14 +30,6 @@ macro_rules! known {
 known! {
     /// Handled, and not counted.
     UNCOUNTED
-    "a head that the end of the connection cuts off is handled" {
-        "cut/line" at "http.server";
-    }
-    "the length or the size of a chunk is read as the language reads numbers, behind another one that is not" {
-        "chunk/blank-front + length/64-bits" at "http.server";
-        "length/comma-same + length/empty" at "http.server";
-        "length/minus + length/vt-behind" at "http.server";
-    }
 }
 
 known! {

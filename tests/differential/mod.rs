@@ -236,6 +236,12 @@ fn at_server(field: &mut Field<'_>, name: &str, mut random: Random, count: usize
     field.run(name, payloads)
 }
 
+/// Servers at which other payloads are uncounted in each run: aiohttp calls the handlers of callers that are gone, or it does not, and
+/// `http.server` answers a line that the end of the connection cuts off (HTTP/0.9), which may be what is left of a body.
+const UNSTEADY: &[&str] = &["aiohttp", "http.server"];
+/// Most such payloads at one of them: 4 to 8 of 1,386 in six runs.
+const UNSTEADY_MOST: usize = 14;
+
 fn judge(
     findings: &mut Findings,
     differing: &mut BTreeMap<String, Vec<&'static str>>,
@@ -244,8 +250,13 @@ fn judge(
     trials: &[Trial],
 ) {
     let check = field.check;
-    // aiohttp calls the handlers of callers that are gone, or it does not, as time goes
-    let steady = |trial: &&Trial| name != "aiohttp" || trial.payload.split == Split::Answered;
+    if check.name == "counted" && UNSTEADY.contains(&name) {
+        let failing = trials.iter().filter(|trial| (check.fails)(trial)).count();
+        if failing > UNSTEADY_MOST {
+            findings.add(format!("{name}: {failing} payloads uncounted, {UNSTEADY_MOST} are known"));
+        }
+        return;
+    }
     for known in known_at(check, name) {
         let same = |trial: &&Trial| {
             let classes = trial.payload.classes();
@@ -261,7 +272,7 @@ fn judge(
     let forms = |trial: &Trial| trial.payload.requests.iter().flatten().copied().collect::<Vec<_>>();
     let mut shown = Vec::new();
     let fails = |trial: &&Trial| (check.fails)(trial) && !is_known(check, name, &forms(trial));
-    for trial in trials.iter().filter(steady).filter(fails) {
+    for trial in trials.iter().filter(fails) {
         if shown.contains(&trial.payload.classes()) || shown.len() >= SHOWN {
             continue;
         }
