@@ -30,21 +30,6 @@ pub extern "C" fn frame_head(conn: *mut Conn, scratch: *mut Scratch) -> u32 {
     0
 }
 
-macro_rules! unframed {
-    ($($(#[$doc:meta])* $name:ident = $mode:ident;)*) => {$(
-        $(#[$doc])*
-        #[unsafe(no_mangle)]
-        #[inline(never)]
-        pub extern "C" fn $name(conn: *mut Conn, scratch: *mut Scratch) -> u32 {
-            if conn.is_null() || scratch.is_null() {
-                return 1;
-            }
-            // SAFETY: the verifier proves that the pointers are what they say.
-            unsafe { Frame::<$mode>::of(0, conn, scratch, core::ptr::null()).report_unframed() }
-            0
-        }
-    )*};
-}
 /// The next request was not framed: the server has answered it, or must not get it. What is in progress is not what the server reads; it
 /// is charged to whom the connection's last request was charged to.
 #[unsafe(no_mangle)]
@@ -75,38 +60,6 @@ pub extern "C" fn frame_unframe(conn: *mut Conn) -> u32 {
     0
 }
 
-macro_rules! counted {
-    ($($(#[$doc:meta])* $name:ident = $mode:ident;)*) => {$(
-        $(#[$doc])*
-        #[unsafe(no_mangle)]
-        #[inline(never)]
-        pub extern "C" fn $name(conn: *mut Conn, scratch: *mut Scratch) -> u32 {
-            if conn.is_null() || scratch.is_null() {
-                return 1;
-            }
-            // SAFETY: the verifier proves that the pointers are what they say.
-            unsafe { Frame::<$mode>::of(0, conn, scratch, core::ptr::null()).count() }
-            0
-        }
-    )*};
-}
-counted! {
-    /// Counts a request in the totals and for its identity, and tells the daemon about its connection.
-    frame_count = Calls;
-    /// The same of a packet.
-    ingress_count = Ingress;
-    /// The same where denied requests get a reply.
-    local_reply_count = LocalReply;
-}
-unframed! {
-    /// Counts and reports a request that was not framed, and decides about it.
-    frame_unframed = Calls;
-    /// The same of a packet, which the server does not get.
-    ingress_unframed = Ingress;
-    /// The same where denied requests get a reply.
-    local_reply_unframed = LocalReply;
-}
-
 /// A final response is complete.
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -119,8 +72,9 @@ pub extern "C" fn frame_response(conn: *mut Conn, scratch: *mut Scratch, how: u3
     0
 }
 
-macro_rules! denied {
-    ($($(#[$doc:meta])* $name:ident = $mode:ident;)*) => {$(
+/// A method of a mode's view as a function.
+macro_rules! of_modes {
+    ($($(#[$doc:meta])* $name:ident = $mode:ident.$method:ident;)*) => {$(
         $(#[$doc])*
         #[unsafe(no_mangle)]
         #[inline(never)]
@@ -129,16 +83,28 @@ macro_rules! denied {
                 return 1;
             }
             // SAFETY: the verifier proves that the pointers are what they say.
-            unsafe { Frame::<$mode>::of(0, conn, scratch, core::ptr::null()).request() }
+            unsafe { Frame::<$mode>::of(0, conn, scratch, core::ptr::null()).$method() }
             0
         }
     )*};
 }
-denied! {
+of_modes! {
+    /// Counts a request in the totals and for its identity, and tells the daemon about its connection.
+    frame_count = Calls.count;
+    /// The same of a packet.
+    ingress_count = Ingress.count;
+    /// The same where denied requests get a reply.
+    local_reply_count = LocalReply.count;
+    /// Reports a request that was not framed, gives it a number, and fences its connection where such ones are denied.
+    frame_unframed = Calls.report_unframed;
+    /// The same of a packet, which the server does not get.
+    ingress_unframed = Ingress.report_unframed;
+    /// The same where denied requests get a reply.
+    local_reply_unframed = LocalReply.report_unframed;
     /// Counts and reports a request that the server will not see.
-    ingress_request = Ingress;
+    ingress_request = Ingress.request;
     /// The same where its sender gets a reply.
-    local_reply_request = LocalReply;
+    local_reply_request = LocalReply.request;
 }
 
 impl<M: Driver> Frame<M> {
@@ -204,7 +170,7 @@ impl<M: Driver> Frame<M> {
         unsafe {
             let (stream, shared, conn) = (self.stream(), self.shared(), self.conn);
             self.report(0, 0, request_flag::UNFRAMED | request_flag::AMBIGUOUS);
-            judge::unframed(conn, self.scratch, (*stream).flags & flag::CUT != 0);
+            judge::unframed(conn, self.scratch, stream);
             (*stream).flags |= flag::DESYNC;
             count(Counter::Unframed, 1);
             let seq = (*shared).req_seq;

@@ -238,13 +238,20 @@ pub unsafe fn is_refused(conn: *mut Conn, stream: *const Stream) -> bool {
     // SAFETY: the caller's promise.
     unsafe {
         let proven = (*stream).proven != 0 || (*conn).http.shared.req_seq != 0;
+        proven && !flag::is_ambiguous((*stream).flags) && is_to_blame(conn, stream)
+    }
+}
+
+/// Whether the caller of a connection pays for what is not framed: such ones are denied, and no bytes of it went by unseen.
+#[inline(always)]
+unsafe fn is_to_blame(conn: *const Conn, stream: *const Stream) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
         (*conn).role == role::INBOUND
             && (*conn).fenced == 0
             && (*conn).blind == 0
             && (*conn).joined == 0
-            && proven
             && (*stream).flags & flag::CUT == 0
-            && !flag::is_ambiguous((*stream).flags)
             && flags() & policy_flag::UNFRAMED_DENIED != 0
     }
 }
@@ -276,19 +283,10 @@ pub unsafe fn has_no_line(scratch: *mut Scratch) {
 /// # Safety
 /// The pointers must be valid.
 #[inline(always)]
-pub unsafe fn unframed(conn: *mut Conn, scratch: *mut Scratch, unread: bool) {
-    let Some(flags) = policy() else { return };
+pub unsafe fn unframed(conn: *mut Conn, scratch: *mut Scratch, stream: *const Stream) {
     // SAFETY: the caller's promise.
     unsafe {
-        if (*conn).fenced != 0 {
-            return;
-        }
-        let blameless = unread || (*conn).blind != 0 || (*conn).joined != 0;
-        if blameless
-            || flags & policy_flag::UNFRAMED_DENIED == 0
-            || (*conn).role != role::INBOUND
-            || !is_in_force(ring::now(scratch))
-        {
+        if !is_to_blame(conn, stream) || !is_in_force(ring::now(scratch)) {
             return;
         }
         let seq = (*conn).http.shared.req_seq;
