@@ -1,13 +1,12 @@
 //! What servers have proven: fingerprints only, kept over a restart.
 
 use std::fs;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
+
+use super::dir;
 
 /// Name of the file in the state directory.
 const FILE: &str = "proven";
-/// Most bytes of it: the tables that it keeps are bounded.
-const BYTES: u64 = 64 << 20;
 
 /// The file.
 #[derive(Clone, Debug, Default)]
@@ -21,17 +20,13 @@ impl ProvenFile {
 
     /// Its text as `read` understands it. What is damaged is set aside and said loudly: callers are proven anew.
     pub fn read<T: Default>(&self, read: impl FnOnce(&str) -> Result<T, String>) -> T {
-        let mut text = String::new();
-        let why = match fs::File::open(&self.0) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return T::default(),
-            Err(error) => error.to_string(),
-            Ok(file) => match file.take(BYTES).read_to_string(&mut text) {
-                Err(error) => error.to_string(),
-                Ok(_) => match read(&text) {
-                    Ok(found) => return found,
-                    Err(why) => why,
-                },
+        let why = match dir::read(&self.0) {
+            Ok(None) => return T::default(),
+            Ok(Some(text)) => match read(&text) {
+                Ok(found) => return found,
+                Err(why) => why,
             },
+            Err(error) => format!("{error:#}"),
         };
         let aside = self.0.with_extension("damaged");
         let moved = fs::rename(&self.0, &aside);
