@@ -28,8 +28,7 @@ fn a_long_head_is_judged_by_its_own_line() {
     for respond in [false, true] {
         let server = servers::nginx(None);
         let to = address(&server);
-        let listener = format!("[[listener]]\nport = {}\nrespond = 429\n", to.port());
-        let weir = reader(if respond { &listener } else { "" });
+        let weir = reader(&listener(to, respond));
         let credential = format!("Authorization: {ACME}\r\n");
         let mut wanted = 0;
         for pad in [600, 4_200, 7_000, 12_000, 20_000] {

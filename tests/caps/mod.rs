@@ -38,6 +38,11 @@ pub fn acme(path: &str) -> Vec<u8> {
     get(path, &format!("Authorization: {ACME}\r\n"))
 }
 
+/// Configuration of a listener whose denied callers are answered, empty where they are not.
+fn listener(to: SocketAddr, respond: bool) -> String {
+    if respond { format!("[[listener]]\nport = {}\nrespond = 429\n", to.port()) } else { String::new() }
+}
+
 /// Whether the tests take the time that a release takes: `WEIR_TEST_LONG=1`.
 fn long() -> bool {
     std::env::var("WEIR_TEST_LONG").is_ok_and(|value| value == "1")

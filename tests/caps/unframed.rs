@@ -114,8 +114,7 @@ fn odd_requests_get_round_no_cap() {
                 continue; // it blocks, so its callers are fenced as without
             }
             let to = address(&server);
-            let listener = format!("[[listener]]\nport = {}\nrespond = 429\n", to.port());
-            let weir = Place::new(if respond { &listener } else { "" }).start();
+            let weir = Place::new(&listener(to, respond)).start();
             // the gate opens for the first who is close to his cap: what came before it in one packet is handled
             weir.run(&["caps", "set", "each", "--each", "client", "--rate", "1/m", "--burst", "5"]).ok();
             let mut caller = Caller::new(to);
@@ -155,15 +154,12 @@ fn odd_requests_get_round_no_access_level() {
     for respond in [false, true] {
         let server = servers::nginx(None);
         let to = address(&server);
-        let listener = format!("[[listener]]\nport = {}\nrespond = 429\n", to.port());
-        let weir = reader(if respond { &listener } else { "" });
+        let weir = reader(&listener(to, respond));
         // that HTTP is served here is learned from an answer
         findings.equal("the first answer", Caller::new(to).call(&acme("/v1/first")), Met::Answer(200));
         for form in ODD {
-            let with = odd(form, "/admin").as_slice().to_vec();
-            let with = String::from_utf8(with)
-                .unwrap()
-                .replace("Host: a", &format!("Host: a\r\nAuthorization: {ACME}"));
+            let with = form.replace("{}", "/admin");
+            let with = with.replace("Host: a", &format!("Host: a\r\nAuthorization: {ACME}"));
             let plain = acme("/admin").repeat(3);
             for waits in [true, false] {
                 talk(to, with.as_bytes(), &plain, waits);
